@@ -1,0 +1,2 @@
+_base_ = 'pvt-s.py'
+model = dict(backbone=dict(arch='tiny'))

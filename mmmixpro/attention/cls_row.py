@@ -1,0 +1,84 @@
+# Copyright (c) MMMixPro contributors.
+"""Class attention of backbones whose class token is one query of an ordinary self-attention."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmpretrain.models import VisionTransformer
+from torch import Tensor
+
+from .base import AttentionTap, ClassAttention, register_class_attention
+
+
+@torch.no_grad()
+def class_row(query: Tensor, key: Tensor, num_extra_tokens: int) -> Tensor:
+    """Attention of the class token over the patches (Eq. 3 and 4 of MixPro), in float32.
+
+    Args:
+        query: ``(N, heads, L, d)``, class token first.
+        key: ``(N, heads, L, d)``.
+        num_extra_tokens: Tokens before the patches (class, distillation, registers); dropped, and
+            the rest renormalised to sum to 1.
+
+    Returns:
+        Tensor: ``(N, L - num_extra_tokens)``.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        query, key = query[:, :, :1].float(), key.float()
+        attention = (query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))).softmax(-1)
+        patches = attention[:, :, 0, num_extra_tokens:].mean(1)
+        return patches / patches.sum(1, keepdim=True)
+
+
+class ClassRow(ClassAttention):
+    """Reads queries and keys on their way into fused attention.
+
+    The attention module calls the function that it holds as ``scaled_dot_product_attention``;
+    for the length of one forward pass that function also takes down the class row. Nothing stays
+    on the module, and, other than a forward hook, the exchange is seen by compiled code.
+    """
+
+    attention: Any
+    num_extra_tokens: int
+
+    @contextmanager
+    def tap(self, size: tuple[int, int]) -> Iterator[AttentionTap]:
+        tap = AttentionTap()
+        # PatchEmbed pads the image to whole patches.
+        h, w = (math.ceil(side / self.token_stride) for side in size)
+        attend: Callable[..., Tensor] = self.attention.scaled_dot_product_attention
+
+        def attend_and_record(query: Tensor, key: Tensor, value: Tensor, **kwargs: Any) -> Tensor:
+            tap.map = class_row(query, key, self.num_extra_tokens).unflatten(1, (h, w))
+            return attend(query, key, value, **kwargs)
+
+        self.attention.scaled_dot_product_attention = attend_and_record
+        try:
+            yield tap
+        finally:
+            self.attention.scaled_dot_product_attention = attend
+
+
+@register_class_attention(VisionTransformer)
+class ViTClassAttention(ClassRow):
+    """Last block of mmpretrain's ViT and of its relatives with the same attention module."""
+
+    def __init__(self, backbone: VisionTransformer):
+        self.token_stride = backbone.patch_embed.projection.stride[0]
+        self.attention = backbone.layers[-1].attn
+        self.num_extra_tokens = backbone.num_extra_tokens
+        name = type(backbone).__name__
+        if backbone.cls_token is None:
+            raise ValueError(
+                f'{name} without a class token (with_cls_token=False) has no class attention; '
+                "set with_cls_token=True, or use area labels (type='MixClassifier')."
+            )
+        if not hasattr(self.attention, 'scaled_dot_product_attention'):
+            raise ValueError(
+                f'The {type(self.attention).__name__} of {name} does not go through '
+                'scaled_dot_product_attention, where its class attention could be taken. Register a '
+                "ClassAttention of its own, or use area labels (type='MixClassifier')."
+            )

@@ -1,0 +1,51 @@
+# Copyright (c) MMMixPro contributors.
+"""Drawing the masks and partners that mixers share, on the images' own device."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def random_partners(num: int, device: torch.device) -> Tensor:
+    """A random permutation of the batch; ``(N,)`` int64."""
+    return torch.randperm(num, device=device)
+
+
+def flipped_partners(num: int, device: torch.device) -> Tensor:
+    """The batch in reverse order, ``x.flip(0)`` of MixPro's Algorithm 1; ``(N,)`` int64."""
+    return torch.arange(num - 1, -1, -1, device=device)
+
+
+def random_cells(num: int, grid: tuple[int, int], keep: int | Tensor, device: torch.device) -> Tensor:
+    """Masks with ``keep`` cells True, every set of cells equally likely and drawn per image.
+
+    Args:
+        num: Number of masks ``N``.
+        grid: ``(gh, gw)`` cells.
+        keep: Cells to keep, one for all or ``(N, 1)``.
+
+    Returns:
+        Tensor: ``(N, gh, gw)`` bool.
+    """
+    cells = math.prod(grid)
+    # The rank of each cell in a random order; ranks below `keep` are a uniform draw without
+    # replacement, for the whole batch in two sorts.
+    ranks = torch.rand(num, cells, device=device).argsort(1).argsort(1)
+    return (ranks < keep).view(num, *grid)
+
+
+def random_box(size: tuple[int, int], lam: float) -> tuple[int, int, int, int]:
+    """CutMix's box of area ``1 - lam``, its centre uniform, clipped by the image.
+
+    Returns:
+        tuple[int, int, int, int]: ``(top, bottom, left, right)`` in pixels.
+    """
+    bounds: list[int] = []
+    for side in size:
+        half = int(side * math.sqrt(1 - lam)) // 2
+        centre = np.random.randint(side)
+        bounds += [max(centre - half, 0), min(centre + half, side)]
+    top, bottom, left, right = bounds
+    return top, bottom, left, right

@@ -1,0 +1,3 @@
+# Copyright (c) MMMixPro contributors.
+from .backbones import *  # noqa: F403
+from .classifiers import *  # noqa: F403

@@ -1,0 +1,4 @@
+# Copyright (c) MMMixPro contributors.
+from .pvt import PVT
+
+__all__ = ['PVT']

@@ -1,0 +1,164 @@
+# Copyright (c) MMMixPro contributors.
+from typing import Any
+
+import numpy as np
+import torch
+from mmpretrain.models import ImageClassifier
+from mmpretrain.models.heads import ClsHead
+from mmpretrain.models.utils.batch_augments import RandomBatchAugment
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from mmmixpro.attention import class_attention, class_attention_of
+from mmmixpro.mixing import BatchMixer
+from mmmixpro.structures import MixPlan
+
+
+@MODELS.register_module()
+class MixClassifier(ImageClassifier):
+    """mmpretrain's ``ImageClassifier``, with mixing inside the loss, where the model is at hand.
+
+    One forward pass of the mixed images gives logits and, where the label policy asks for it, class
+    attention; both decide how much each of the two labels counts.
+
+    Args:
+        backbone: Config of the backbone.
+        neck: Config of the neck.
+        head: Config of the head: any that inherits the loss of mmpretrain's ``ClsHead``.
+        labels: Config of the label policy, see :mod:`mmmixpro.labels`.
+        train_cfg: ``dict(augments=[...], probs=[...])`` as in ``ImageClassifier``: each batch takes
+            one augment; what ``probs`` leave to 1 stays unmixed. Augments of this package are
+            labelled by ``labels``; mmpretrain's own (``Mixup``, ``CutMix``) keep their own labels.
+        data_preprocessor: Config of the data preprocessor.
+        pretrained: Checkpoint of the whole classifier.
+        init_cfg: Config of the initialisation.
+
+    Raises:
+        TypeError: If an argument is unknown, or if the classifier stands where a head belongs.
+        ValueError: If the backbone lacks the class attention that ``labels`` need, if an augment
+            does not fit the backbone's tokens, if the head computes a loss of its own, or if
+            ``data_preprocessor`` mixes too.
+    """
+
+    def __init__(
+        self,
+        backbone: dict | None = None,
+        neck: dict | None = None,
+        head: dict | None = None,
+        labels: dict = dict(type='AreaLabels'),
+        train_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        pretrained: str | None = None,
+        init_cfg: dict | list | None = None,
+        **unknown: Any,
+    ):
+        name = type(self).__name__
+        if backbone is None or head is None:
+            raise TypeError(
+                f'{name} is a classifier and needs a backbone and a head. It goes where ImageClassifier '
+                f"goes, not in place of a head: model=dict(type='{name}', backbone=dict(...), "
+                "head=dict(type='VisionTransformerClsHead', ...), train_cfg=dict(augments=[...]))."
+            )
+        if unknown:
+            raise TypeError(
+                f'{name} got unknown arguments {sorted(unknown)}; it takes backbone, neck, head, labels, '
+                'train_cfg, data_preprocessor, pretrained and init_cfg.'
+            )
+        super().__init__(
+            backbone, neck, head, pretrained, data_preprocessor=_one_hot(data_preprocessor, head), init_cfg=init_cfg
+        )
+        _check_head(self.head)
+        self.labels = MODELS.build(labels)
+        # A copy, for RandomBatchAugment appends to the list of probabilities that it is given.
+        self.augment = _build_augment(train_cfg)
+        self._check_augments()
+
+    def _check_augments(self) -> None:
+        mixers = [augment for augment in self.augment.augments if isinstance(augment, BatchMixer)]
+        if self.labels.needs_attention:
+            stride = class_attention_of(self.backbone).token_stride
+            for mixer in mixers:
+                mixer.check_token_stride(stride)
+
+    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+        """Mix a batch and compute its loss.
+
+        Args:
+            inputs: ``(N, C, H, W)`` images.
+            data_samples: N samples with ``gt_score``, which the data preprocessor makes of labels.
+
+        Returns:
+            dict[str, Tensor]: ``loss``.
+        """
+        scores = torch.stack([sample.gt_score for sample in data_samples]).float()
+        plan, images, target = self.mix(inputs, scores)
+
+        if plan is None:
+            logits = self.head(self.extract_feat(images))
+        else:
+            logits, attention = self._forward(images)
+            # Lambda and the cosine need float32, whatever the precision of the model.
+            with torch.autocast(logits.device.type, enabled=False):
+                target = plan.mix_scores(scores, *self.labels(plan, attention, logits.float(), scores))
+        return dict(loss=self.head.loss_module(logits, target, avg_factor=len(logits)))
+
+    def mix(self, inputs: Tensor, scores: Tensor) -> tuple[MixPlan | None, Tensor, Tensor]:
+        """Draw an augment and mix the images by it.
+
+        Returns:
+            tuple[MixPlan | None, Tensor, Tensor]: The plan, images and labels. Without a plan the
+            labels are final; with one they are still those of the unmixed images.
+        """
+        augment = self.augment.augments[np.random.choice(len(self.augment.augments), p=self.augment.probs)]
+        if isinstance(augment, BatchMixer):
+            plan = augment.plan(inputs, self)
+            return plan, inputs if plan is None else plan.mix_images(inputs), scores
+        if augment is None:
+            return None, inputs, scores
+        return None, *augment(inputs, scores)
+
+    def _forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits and, where the labels need it, class attention, from one forward pass."""
+        if not self.labels.needs_attention:
+            return self.head(self.extract_feat(images)), None
+        with class_attention(self.backbone, (images.size(2), images.size(3))) as tap:
+            feats = self.extract_feat(images)
+        return self.head(feats), tap.map
+
+
+def _build_augment(train_cfg: dict | None) -> RandomBatchAugment:
+    train_cfg = dict(train_cfg or dict(augments=[], probs=[]))
+    unknown = set(train_cfg) - {'augments', 'probs'}
+    if unknown:
+        raise TypeError(f'train_cfg got unknown arguments {sorted(unknown)}; it takes augments and probs.')
+    if train_cfg.get('probs') is not None:
+        train_cfg['probs'] = list(train_cfg['probs'])
+    return RandomBatchAugment(**train_cfg)
+
+
+def _one_hot(data_preprocessor: dict | None, head: dict) -> dict:
+    """The data preprocessor's config, with one-hot labels, and checked not to mix before us."""
+    cfg = dict(data_preprocessor or {})
+    if cfg.get('batch_augments'):
+        raise ValueError(
+            'data_preprocessor.batch_augments would mix each batch a second time, before the classifier '
+            'does. Move the augments to model.train_cfg.'
+        )
+    if cfg.get('num_classes') is None and 'num_classes' in head:
+        cfg['num_classes'] = head['num_classes']
+    cfg.update(batch_augments=None, to_onehot=True)
+    return cfg
+
+
+def _check_head(head: nn.Module) -> None:
+    """Refuse heads whose loss is not that of logits and one target, for it would be passed by."""
+    if not (
+        isinstance(head, ClsHead) and type(head).loss is ClsHead.loss and type(head)._get_loss is ClsHead._get_loss
+    ):
+        raise ValueError(
+            f'{type(head).__name__} computes a loss of its own, which mixed labels would bypass. Use a '
+            'head that inherits the loss of ClsHead, such as LinearClsHead or VisionTransformerClsHead.'
+        )
+    if head.cal_acc:
+        raise ValueError('head.cal_acc=True: accuracy against one label means nothing on mixed images; remove it.')

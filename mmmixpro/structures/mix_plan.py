@@ -1,0 +1,111 @@
+# Copyright (c) MMMixPro contributors.
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MixPlan:
+    """Who is shown where in a batch of mixed images: drawn once, then applied to any tensor.
+
+    Legend: ``N`` images, ``gh x gw`` mask cells, ``H x W`` pixels, ``h x w`` tokens.
+
+    Args:
+        partner: ``(N,)`` int64, the image that is mixed into image ``i``.
+        mask: ``(N, gh, gw)`` bool, True keeps image ``i``, False shows its partner; or
+            ``(1, gh, gw)`` where all images share one mask.
+        cell: Side of a mask cell in pixels (1 for boxes). Where it does not divide the image,
+            the last row and column of cells are cropped by the image's border.
+        size: ``(H, W)`` of the images in pixels.
+        lam: ``(N,)`` float32 in [0, 1], how much of image ``i`` is left. None computes the share of
+            pixels kept, i.e. the mean of the pixel mask (lambda_area below Eq. 7 of MixPro).
+    """
+
+    partner: Tensor
+    mask: Tensor
+    cell: int
+    size: tuple[int, int]
+    lam: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        grid = tuple(-(-side // self.cell) for side in self.size)
+        assert self.mask.shape[1:] == grid, (self.mask.shape, grid)
+        assert len(self.mask) in (1, len(self.partner)), self.mask.shape
+        if self.lam is None:
+            object.__setattr__(self, 'lam', self._pixel_share())
+
+    def _pixel_share(self) -> Tensor:
+        """``(N,)`` mean of the pixel mask; exact, for it counts pixels as integers."""
+        heights, widths = (self._spans(side, self.mask.device) for side in self.size)
+        kept = (self.mask * (heights[:, None] * widths)).sum((1, 2))
+        return (kept / (self.size[0] * self.size[1])).expand(len(self.partner))
+
+    def _spans(self, side: int, device: torch.device) -> Tensor:
+        """Length in pixels of each cell along one side of the image."""
+        starts = torch.arange(0, side, self.cell, device=device)
+        return (side - starts).clamp(max=self.cell)
+
+    def pixel_mask(self) -> Tensor:
+        """``(N, H, W)`` or ``(1, H, W)`` bool, the mask in the resolution of the images."""
+        mask = self.mask
+        if self.cell > 1:
+            height, width = self.size
+            # Copying cells beats indexing them, and the border crops the last row and column.
+            mask = mask.repeat_interleave(self.cell, 1)[:, :height]
+            mask = mask.repeat_interleave(self.cell, 2)[:, :, :width]
+        return mask
+
+    @torch.no_grad()
+    def mix_images(self, images: Tensor) -> Tensor:
+        """Mix images as ``M * x_i + (1 - M) * x_j`` (Eq. 7 of MixPro), leaving the input as it is.
+
+        Args:
+            images: ``(N, C, H, W)``, any dtype.
+
+        Returns:
+            Tensor: ``(N, C, H, W)``, newly allocated; the only copy of the batch that is made.
+        """
+        mixed = images[self.partner]
+        return torch.where(self.pixel_mask()[:, None], images, mixed, out=mixed)
+
+    def mix_scores(self, scores: Tensor, w_i: Tensor, w_j: Tensor) -> Tensor:
+        """Weigh both labels of each mixed image: ``w_i * y_i + w_j * y_j``.
+
+        Args:
+            scores: ``(N, C)`` label scores of the images before mixing.
+            w_i: ``(N,)`` weight of image ``i``'s own label.
+            w_j: ``(N,)`` weight of its partner's label.
+
+        Returns:
+            Tensor: ``(N, C)``.
+        """
+        return w_i[:, None] * scores + w_j[:, None] * scores[self.partner]
+
+    def coverage(self, h: int, w: int, nearest: bool = False) -> Tensor:
+        """How much of each token shows image ``i``: the mask seen on an ``h x w`` token grid.
+
+        Args:
+            h: Rows of the token grid; the image's height is divided evenly among them.
+            w: Columns of the token grid.
+            nearest: Read the mask at each token's first pixel, as nearest-neighbour interpolation
+                does (Eq. 5 of MixPro, TransMix), instead of averaging over the token's area. Both
+                agree when every mask cell covers whole tokens, as MaskMix's do.
+
+        Returns:
+            Tensor: ``(N, h, w)`` float32 in [0, 1].
+        """
+        rows = self._reader(self.size[0], h, nearest)
+        columns = self._reader(self.size[1], w, nearest)
+        return (rows @ self.mask.float() @ columns.T).expand(len(self.partner), -1, -1)
+
+    def _reader(self, side: int, count: int, nearest: bool) -> Tensor:
+        """``(count, cells)`` float32: how much of each token lies in each cell along one side."""
+        starts = torch.arange(0, side, self.cell, device=self.mask.device)
+        ends = starts + self._spans(side, self.mask.device)
+        edges = torch.arange(count + 1, device=self.mask.device, dtype=torch.float64) * side / count
+        if nearest:
+            pixel = edges[:-1, None].floor()
+            return ((starts <= pixel) & (pixel < ends)).float()
+        overlap = torch.minimum(edges[1:, None], ends) - torch.maximum(edges[:-1, None], starts)
+        return (overlap.clamp(min=0) * count / side).float()

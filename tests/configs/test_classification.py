@@ -1,0 +1,115 @@
+# Copyright (c) MMMixPro contributors.
+"""Every classification config loads, builds and takes an optimizer step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+
+import mmmixpro  # noqa: F401
+from mmmixpro.mixing import BatchMixer
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+METHODS = dict(baseline='ImageClassifier', cutmix='ImageClassifier', transmix='MixClassifier', mixpro='PALClassifier')
+MODELS_8XB128 = ('deit-t', 'deit-s', 'deit-b', 'pvt-t', 'pvt-s', 'pvt-m', 'pvt-l')
+LEAVES = sorted(path for method in METHODS for path in (CONFIGS / method).glob('*.py'))
+DEMO = sorted(path for path in (CONFIGS / 'demo').glob('*.py') if path.stem.startswith(('deit', 'pvt')))
+
+
+def shrink(cfg: Config) -> None:
+    """Depth, width and image size; no type, and nothing of the method."""
+    backbone, head = cfg.model.backbone, cfg.model.head
+    if backbone.type == 'VisionTransformer':
+        backbone.arch = dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48)
+        head.in_channels = 24
+        backbone.img_size = 8 * backbone.patch_size
+    else:
+        backbone.arch = dict(
+            embed_dims=[8, 8, 16, 16],
+            num_layers=[1, 1, 1, 1],
+            num_heads=[1, 2, 2, 2],
+            mlp_ratios=[2, 2, 2, 2],
+            sr_ratios=[8, 4, 2, 1],
+        )
+        head.in_channels = 16
+        backbone.img_size = 128
+
+
+def batch(cfg: Config, num: int = 4) -> dict:
+    side = cfg.model.backbone.img_size
+    return dict(
+        inputs=torch.randint(0, 256, (num, 3, side, side), dtype=torch.uint8),
+        data_samples=[DataSample().set_gt_label(i) for i in range(num)],
+    )
+
+
+def step(cfg: Config) -> dict:
+    init_default_scope(cfg.default_scope)
+    cfg.model.data_preprocessor = cfg.data_preprocessor
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    # Heads start at zero, and a zero head sends no gradient into the backbone.
+    torch.nn.init.normal_(next(iter(model.head.parameters())), std=0.1)
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    before = {name: param.clone() for name, param in model.named_parameters()}
+    log = model.train_step(batch(cfg), optim_wrapper)
+    frozen = [name for name, param in model.named_parameters() if torch.equal(param, before[name])]
+    assert not frozen, f'no step for {frozen}'
+    return log
+
+
+def test_all_models_have_all_methods():
+    expected = {f'{method}/{model}_8xb128_in1k' for method in METHODS for model in MODELS_8XB128}
+    assert expected <= {f'{path.parent.name}/{path.stem}' for path in LEAVES}
+
+
+@pytest.mark.parametrize('path', LEAVES + DEMO, ids=lambda path: f'{path.parent.name}/{path.stem}')
+def test_config_takes_a_step(path):
+    cfg = Config.fromfile(path)
+    shrink(cfg)
+    augments = cfg.model.get('train_cfg', None) and cfg.model.train_cfg.augments
+    for index in range(len(augments or [None])):
+        # Each augment in turn, for a step draws one of them.
+        one = Config(cfg.to_dict())
+        if augments:
+            one.model.train_cfg = dict(augments=[augments[index]], probs=[1.0])
+        assert torch.isfinite(torch.as_tensor(step(one)['loss']))
+
+
+@pytest.mark.parametrize('path', LEAVES, ids=lambda path: f'{path.parent.name}/{path.stem}')
+def test_leaf_is_the_papers_recipe(path):
+    cfg = Config.fromfile(path)
+    assert cfg.model.type == METHODS[path.parent.name]
+    assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 1024
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-3, 0.05)
+    assert cfg.optim_wrapper.clip_grad.max_norm == 5.0
+    assert (cfg.train_cfg.max_epochs, cfg.param_scheduler[0].end) == (300, 20)
+    assert cfg.data_preprocessor.num_classes == cfg.model.head.num_classes == 1000
+
+
+def test_building_twice_leaves_the_config_alone():
+    cfg = Config.fromfile(CONFIGS / 'mixpro/deit-t_8xb128_in1k.py')
+    shrink(cfg)
+    init_default_scope('mmpretrain')
+    before = cfg.model.to_dict()
+    first, second = MODELS.build(cfg.model), MODELS.build(cfg.model)
+    assert cfg.model.to_dict() == before
+    assert first.augment.probs == second.augment.probs == [0.5, 0.25, 0.25, 0.0]
+    assert isinstance(first.augment.augments[0], BatchMixer)
+
+
+def test_official_preset_needs_patches_of_14():
+    cfg = Config.fromfile(CONFIGS / 'mixpro/deit-s_official_8xb128_in1k.py')
+    assert cfg.model.backbone.patch_size == 14
+    assert cfg.model.head.loss.to_dict() == dict(type='CrossEntropyLoss', use_soft=True)
+    shrink(cfg)
+    cfg.model.backbone = Config.fromfile(CONFIGS / 'mixpro/pvt-t_8xb128_in1k.py').model.backbone
+    init_default_scope('mmpretrain')
+    with pytest.raises(ValueError, match='mask_size=56 is not a multiple of the token stride of this backbone, 32 px'):
+        MODELS.build(cfg.model)
