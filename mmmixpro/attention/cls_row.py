@@ -47,8 +47,13 @@ class ClassRow(ClassAttention):
     @contextmanager
     def tap(self, size: tuple[int, int]) -> Iterator[AttentionTap]:
         tap = AttentionTap()
-        # PatchEmbed pads the image to whole patches.
-        h, w = (math.ceil(side / self.token_stride) for side in size)
+        if any(side % self.token_stride for side in size):
+            raise ValueError(
+                f'Images of {size[0]} x {size[1]} px do not divide into tokens of {self.token_stride} px, and the mask '
+                'cannot be read on padded ones. Crop, resize or pad images to a multiple of '
+                f'{self.token_stride} (data_preprocessor.pad_size_divisor).'
+            )
+        h, w = (side // self.token_stride for side in size)
         attend: Callable[..., Tensor] = self.attention.scaled_dot_product_attention
 
         def attend_and_record(query: Tensor, key: Tensor, value: Tensor, **kwargs: Any) -> Tensor:
@@ -67,14 +72,22 @@ class ViTClassAttention(ClassRow):
     """Last block of mmpretrain's ViT and of its relatives with the same attention module."""
 
     def __init__(self, backbone: VisionTransformer):
-        self.token_stride = backbone.patch_embed.projection.stride[0]
+        self.token_stride, stride_w = backbone.patch_embed.projection.stride
         self.attention = backbone.layers[-1].attn
         self.num_extra_tokens = backbone.num_extra_tokens
         name = type(backbone).__name__
+        if stride_w != self.token_stride:
+            raise ValueError(f'{name}: patches must be square, got strides {(self.token_stride, stride_w)}.')
         if backbone.cls_token is None:
             raise ValueError(
                 f'{name} without a class token (with_cls_token=False) has no class attention; '
                 "set with_cls_token=True, or use area labels (type='MixClassifier')."
+            )
+        if backbone.out_type in ('featmap', 'avg_featmap') or backbone.num_layers - 1 not in backbone.out_indices:
+            raise ValueError(
+                f'{name} with out_type={backbone.out_type!r} and out_indices={backbone.out_indices} gives the head no '
+                'class token of its last block, so nothing would train the class attention. Set '
+                "out_type='cls_token' and out_indices=-1, or use area labels (type='MixClassifier')."
             )
         if not hasattr(self.attention, 'scaled_dot_product_attention'):
             raise ValueError(

@@ -30,10 +30,9 @@ def random_cells(num: int, grid: tuple[int, int], keep: int | Tensor, device: to
         Tensor: ``(N, gh, gw)`` bool.
     """
     cells = math.prod(grid)
-    # The rank of each cell in a random order; ranks below `keep` are a uniform draw without
-    # replacement, for the whole batch in two sorts.
-    ranks = torch.rand(num, cells, device=device).argsort(1).argsort(1)
-    return (ranks < keep).view(num, *grid)
+    # A random permutation per image: where it is below `keep` is a uniform draw without replacement.
+    order = torch.rand(num, cells, device=device).argsort(1)
+    return (order < keep).view(num, *grid)
 
 
 def random_box(size: tuple[int, int], lam: float) -> tuple[int, int, int, int]:

@@ -46,7 +46,8 @@ class MixProBatchAugment(BatchMixer):
 
     Raises:
         ValueError: If an argument is out of its range, or, from :meth:`check_token_stride`, if
-            ``mask_size`` is not a multiple of the token stride.
+            ``mask_size`` is not a multiple of the token stride, or, at the first batch, if one cell
+            covers the whole image.
     """
 
     def __init__(
@@ -82,6 +83,11 @@ class MixProBatchAugment(BatchMixer):
     def draw(self, images: Tensor, model: nn.Module | None = None) -> MixPlan:
         num, _, height, width = images.shape
         grid = (math.ceil(height / self.mask_size), math.ceil(width / self.mask_size))
+        if math.prod(grid) == 1:
+            raise ValueError(
+                f'mask_size={self.mask_size} makes one cell of images of {height} x {width} px, which leaves nothing '
+                'to mix. Set mask_size to a quarter of the image or so, in train_cfg.augments.'
+            )
         tau = np.random.beta(self.alpha, self.alpha, size=(num, 1) if self.per_image else (1, 1))
         keep = torch.from_numpy(self.round(tau * math.prod(grid)))
         keep = keep.to(images.device, non_blocking=True)

@@ -11,6 +11,9 @@ test_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 
 train_dataloader = dict(
     batch_size=64,
     num_workers=1,
+    # Workers that end with the epoch: a resumed run equals the uninterrupted one.
+    persistent_workers=False,
+    collate_fn=dict(type='default_collate'),
     dataset=dict(
         type='CustomDataset', data_root=data_root, data_prefix='train', with_label=True, pipeline=train_pipeline
     ),
@@ -19,6 +22,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=128,
     num_workers=1,
+    collate_fn=dict(type='default_collate'),
     dataset=dict(type='CustomDataset', data_root=data_root, data_prefix='val', with_label=True, pipeline=test_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )

@@ -44,12 +44,16 @@ test_pipeline = [
 train_dataloader = dict(
     batch_size=128,
     num_workers=8,
+    # Workers that end with the epoch: a resumed run equals the uninterrupted one.
+    persistent_workers=False,
+    collate_fn=dict(type='default_collate'),
     dataset=dict(type='ImageNet', data_root=data_root, split='train', pipeline=train_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
 val_dataloader = dict(
     batch_size=128,
     num_workers=8,
+    collate_fn=dict(type='default_collate'),
     dataset=dict(type='ImageNet', data_root=data_root, split='val', pipeline=test_pipeline),
     sampler=dict(type='DefaultSampler', shuffle=False),
 )

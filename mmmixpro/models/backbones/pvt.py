@@ -16,7 +16,6 @@ from mmmixpro.attention import ClassRow, register_class_attention
 
 from .pvt_layers import PVTStage
 
-
 WIDTHS = dict(embed_dims=[64, 128, 320, 512], num_heads=[1, 2, 5, 8], mlp_ratios=[8, 8, 4, 4], sr_ratios=[8, 4, 2, 1])
 ARCH_ZOO = {
     name: dict(num_layers=num_layers, **WIDTHS)
@@ -95,6 +94,11 @@ class PVT(BaseBackbone):
                 f'img_size={img_size} must be a multiple of the stride of the last stage, {self.stride} px.'
             )
 
+        if out_type == 'cls_token' and settings['sr_ratios'][-1] != 1:
+            raise ValueError(
+                f"sr_ratios={settings['sr_ratios']}: the last must be 1 for out_type='cls_token', for a class token "
+                'cannot be pooled with the map.'
+            )
         dims, layers = settings['embed_dims'], settings['num_layers']
         rates = torch.linspace(0, drop_path_rate, sum(layers)).tolist()
         with_cls_token = out_type == 'cls_token'
@@ -158,12 +162,14 @@ class PVT(BaseBackbone):
         """Fit position embeddings of a checkpoint to this image size and to this class token."""
         for i, stage in enumerate(self.stages):
             name = f'{prefix}stages.{i}.pos_embed'
-            if name not in state_dict or state_dict[name].shape == stage.pos_embed.shape:
+            if name not in state_dict:
                 continue
-            pos_embed = state_dict[name]
-            extra = _num_extra_tokens(pos_embed.size(1))
-            side = math.isqrt(pos_embed.size(1) - extra)
-            grid = resize_pos_embed(pos_embed, (side, side), stage.hw_shape, 'bilinear', extra)
+            extra = int(f'{prefix}cls_token' in state_dict and i == len(self.stages) - 1)
+            cells = state_dict[name].size(1) - extra
+            # Grids of another size than ours are taken to be square, as mmpretrain does.
+            own = cells == math.prod(stage.hw_shape)
+            shape = stage.hw_shape if own else to_2tuple(math.isqrt(cells))
+            grid = resize_pos_embed(state_dict[name], shape, stage.hw_shape, 'bilinear', extra)
             # Dense models have no class token; its position goes with it.
             state_dict[name] = grid[:, extra - min(extra, stage.num_extra_tokens) :]
 
@@ -178,14 +184,9 @@ class PVT(BaseBackbone):
         last = sum(depths) + 1
         parts = param_name.removeprefix(prefix).split('.')
         if not param_name.startswith(prefix) or parts[0] != 'stages':
-            return (0 if parts[0] == 'cls_token' else last), last + 1
+            return (sum(depths[:-1]) if parts[0] == 'cls_token' else last), last + 1
         before = sum(depths[: int(parts[1])])
         return before + (int(parts[3]) + 1 if parts[2] == 'blocks' else 0), last + 1
-
-
-def _num_extra_tokens(length: int) -> int:
-    """1 where a square grid of tokens follows a class token, else 0."""
-    return 0 if math.isqrt(length) ** 2 == length else 1
 
 
 @register_class_attention(PVT)

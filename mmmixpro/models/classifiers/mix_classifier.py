@@ -43,12 +43,12 @@ class MixClassifier(ImageClassifier):
 
     def __init__(
         self,
-        backbone: dict | None = None,
-        neck: dict | None = None,
-        head: dict | None = None,
+        backbone: dict | nn.Module | None = None,
+        neck: dict | nn.Module | None = None,
+        head: dict | nn.Module | None = None,
         labels: dict = dict(type='AreaLabels'),
         train_cfg: dict | None = None,
-        data_preprocessor: dict | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
         pretrained: str | None = None,
         init_cfg: dict | list | None = None,
         **unknown: Any,
@@ -66,9 +66,11 @@ class MixClassifier(ImageClassifier):
                 'train_cfg, data_preprocessor, pretrained and init_cfg.'
             )
         super().__init__(
-            backbone, neck, head, pretrained, data_preprocessor=_one_hot(data_preprocessor, head), init_cfg=init_cfg
+            backbone, neck, head, pretrained, data_preprocessor=_one_hot(data_preprocessor), init_cfg=init_cfg
         )
         _check_head(self.head)
+        if self.data_preprocessor.num_classes is None:
+            self.data_preprocessor.num_classes = getattr(self.head, 'num_classes', None)
         self.labels = MODELS.build(labels)
         # A copy, for RandomBatchAugment appends to the list of probabilities that it is given.
         self.augment = _build_augment(train_cfg)
@@ -94,14 +96,13 @@ class MixClassifier(ImageClassifier):
         scores = torch.stack([sample.gt_score for sample in data_samples]).float()
         plan, images, target = self.mix(inputs, scores)
 
-        if plan is None:
-            logits = self.head(self.extract_feat(images))
-        else:
-            logits, attention = self._forward(images)
-            # Lambda and the cosine need float32, whatever the precision of the model.
-            with torch.autocast(logits.device.type, enabled=False):
-                target = plan.mix_scores(scores, *self.labels(plan, attention, logits.float(), scores))
-        return dict(loss=self.head.loss_module(logits, target, avg_factor=len(logits)))
+        logits, attention = self._forward(images, with_attention=plan is not None and self.labels.needs_attention)
+        # Labels and loss need float32, whatever the precision of the model.
+        logits = logits.float()
+        with torch.autocast(logits.device.type, enabled=False):
+            if plan is not None:
+                target = plan.mix_scores(scores, *self.labels(plan, attention, logits, scores))
+            return dict(loss=self.head.loss_module(logits, target, avg_factor=len(logits)))
 
     def mix(self, inputs: Tensor, scores: Tensor) -> tuple[MixPlan | None, Tensor, Tensor]:
         """Draw an augment and mix the images by it.
@@ -118,9 +119,9 @@ class MixClassifier(ImageClassifier):
             return None, inputs, scores
         return None, *augment(inputs, scores)
 
-    def _forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits and, where the labels need it, class attention, from one forward pass."""
-        if not self.labels.needs_attention:
+    def _forward(self, images: Tensor, with_attention: bool) -> tuple[Tensor, Tensor | None]:
+        """Logits and, where asked for, class attention, from one forward pass."""
+        if not with_attention:
             return self.head(self.extract_feat(images)), None
         with class_attention(self.backbone, (images.size(2), images.size(3))) as tap:
             feats = self.extract_feat(images)
@@ -132,23 +133,22 @@ def _build_augment(train_cfg: dict | None) -> RandomBatchAugment:
     unknown = set(train_cfg) - {'augments', 'probs'}
     if unknown:
         raise TypeError(f'train_cfg got unknown arguments {sorted(unknown)}; it takes augments and probs.')
-    if train_cfg.get('probs') is not None:
+    if isinstance(train_cfg.get('probs'), (list, tuple)):
         train_cfg['probs'] = list(train_cfg['probs'])
     return RandomBatchAugment(**train_cfg)
 
 
-def _one_hot(data_preprocessor: dict | None, head: dict) -> dict:
-    """The data preprocessor's config, with one-hot labels, and checked not to mix before us."""
-    cfg = dict(data_preprocessor or {})
-    if cfg.get('batch_augments'):
+def _one_hot(data_preprocessor: dict | nn.Module | None) -> nn.Module:
+    """The data preprocessor, with one-hot labels, and checked not to mix before us."""
+    if not isinstance(data_preprocessor, nn.Module):
+        data_preprocessor = MODELS.build(dict(dict(type='ClsDataPreprocessor'), **(data_preprocessor or {})))
+    if data_preprocessor.batch_augments is not None:
         raise ValueError(
             'data_preprocessor.batch_augments would mix each batch a second time, before the classifier '
             'does. Move the augments to model.train_cfg.'
         )
-    if cfg.get('num_classes') is None and 'num_classes' in head:
-        cfg['num_classes'] = head['num_classes']
-    cfg.update(batch_augments=None, to_onehot=True)
-    return cfg
+    data_preprocessor.to_onehot = True
+    return data_preprocessor
 
 
 def _check_head(head: nn.Module) -> None:

@@ -1,0 +1,9 @@
+_base_ = [
+    '../_base_/models/segmenter_deit-mini.py',
+    '../_base_/datasets/camvid_bs8_128.py',
+    '../_base_/schedules/demo_seg_adamw.py',
+    '../_base_/default_runtime_mmseg.py',
+]
+# Label 11 does not count.
+model = dict(data_preprocessor=dict(seg_pad_val=11), decode_head=dict(ignore_index=11))
+default_hooks = dict(checkpoint=dict(interval=600), logger=dict(interval=25))

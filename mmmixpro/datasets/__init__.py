@@ -1,0 +1,2 @@
+# Copyright (c) MMMixPro contributors.
+"""Data that MMMixPro brings along; import it from its modules."""

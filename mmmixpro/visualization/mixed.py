@@ -1,0 +1,168 @@
+# Copyright (c) MMMixPro contributors.
+"""What the classifier is shown, where it looks, and how much each label counts for it."""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.collections import LineCollection
+from mmpretrain.models.utils import ClsDataPreprocessor
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmmixpro.attention import class_attention
+from mmmixpro.labels import ProgressiveAttentionLabels
+from mmmixpro.labels.attention import attention_share
+from mmmixpro.mixing import BatchMixer
+from mmmixpro.models.classifiers import MixClassifier
+from mmmixpro.structures import MixPlan
+
+from .figure import STYLE, image_grid, to_png
+
+
+@torch.no_grad()
+@mpl.rc_context(STYLE)
+def draw_mixed(
+    classifier: MixClassifier,
+    images: Tensor,
+    labels: Tensor,
+    class_names: Sequence[str],
+    mixer: BatchMixer | None = None,
+    seed: int = 0,
+) -> bytes:
+    """Draw a batch as the classifier sees it when mixed, one column for each image.
+
+    From top to bottom: the image, its partner, the mixed image with the borders between the two,
+    and its class attention (brighter is more, on a scale for each map of its own). Below stand both
+    classes, and how much the image's own counts: by area, by attention and, where the labels are
+    progressive, the factor alpha between the two and the weight that results.
+
+    The classifier is in eval mode meanwhile, and its mode and the global random state are
+    afterwards as they were.
+
+    Args:
+        classifier: A classifier whose backbone has class attention.
+        images: ``(N, 3, H, W)`` as its data preprocessor returns them, on its device.
+        labels: ``(N,)`` int64 class indices.
+        class_names: Name of each class.
+        mixer: Draws what to mix; None takes the first mixer of the classifier's augments.
+        seed: Seed of the draw.
+
+    Returns:
+        bytes: A PNG.
+
+    Raises:
+        TypeError: If the classifier is no :class:`MixClassifier`.
+        ValueError: If there is no mixer, or if the backbone has no class attention.
+    """
+    if not isinstance(classifier, MixClassifier):
+        raise TypeError(f'draw_mixed expects a MixClassifier or PALClassifier, got {type(classifier).__name__}.')
+    if mixer is None:
+        augments = classifier.augment.augments
+        mixer = next((augment for augment in augments if isinstance(augment, BatchMixer)), None)
+    if mixer is None:
+        raise ValueError(
+            "Expected a mixer among the classifier's train_cfg.augments, found none. Give one: "
+            'draw_mixed(..., mixer=MixProBatchAugment(mask_size=...)).'
+        )
+    plan, mixed, attention, logits = _forward(classifier, images, mixer, seed)
+    scores = F.one_hot(labels, logits.size(1)).float()
+    weights = _weights(classifier, plan, attention, logits, scores)
+
+    shown, shown_mixed = (_to_rgb(batch, classifier.data_preprocessor) for batch in (images, mixed))
+    # Longer names would run into those of the next column.
+    names = [name if len(name) <= 17 else f'{name[:16]}…' for name in (class_names[label] for label in labels.tolist())]
+    height, width = plan.size
+    figure, axes = image_grid([height / width] * 4, len(images))
+    for i, (j, column) in enumerate(zip(plan.partner.tolist(), axes.T, strict=True)):
+        for ax, image in zip(column, (shown[i], shown[j], shown_mixed[i], shown_mixed[i]), strict=True):
+            ax.imshow(image, interpolation='nearest')
+        column[2].add_collection(_borders(plan, i))
+        column[3].imshow(
+            attention[i].cpu().numpy(),
+            vmin=0,
+            # Even attention stands half-way up the scale, not at its end.
+            vmax=max(attention[i].max().item(), 2 * attention[i].mean().item()),
+            cmap='inferno',
+            alpha=0.65,
+            interpolation='bicubic',
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )
+        lines = [names[i], f'+ {names[j]}', *(f'{name} {values[i]:.2f}' for name, values in weights.items())]
+        column[3].set_xlabel('\n'.join(lines), linespacing=1.35)
+    for ax, name in zip(axes[:, 0], ('image', 'partner', 'mixed', 'attention'), strict=True):
+        ax.set_ylabel(name)
+    return to_png(figure)
+
+
+def _forward(
+    classifier: MixClassifier, images: Tensor, mixer: BatchMixer, seed: int
+) -> tuple[MixPlan, Tensor, Tensor, Tensor]:
+    """Plan, mixed images, their class attention and their logits, in eval mode."""
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        with _random_state(seed):
+            plan = mixer.draw(images, classifier)
+            mixed = plan.mix_images(images)
+            with class_attention(classifier.backbone, plan.size) as tap:
+                feats = classifier.extract_feat(mixed)
+            logits = classifier.head(feats).float()
+    finally:
+        classifier.train(was_training)
+    assert tap.map is not None
+    return plan, mixed, tap.map, logits
+
+
+@contextmanager
+def _random_state(seed: int) -> Iterator[None]:
+    """Seed every generator that a mixer or a model may draw from, then put them back."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def _weights(
+    classifier: MixClassifier, plan: MixPlan, attention: Tensor, logits: Tensor, scores: Tensor
+) -> dict[str, list[float]]:
+    """How much each image's own label counts, by the classifier's own label policy."""
+    policy = classifier.labels
+    share = attention_share(plan, attention, nearest=getattr(policy, 'nearest', False))
+    weights = {'λ area': plan.lam, 'λ attn': share}
+    if isinstance(policy, ProgressiveAttentionLabels):
+        weights['α'] = policy.confidence(plan, logits, scores)
+    weights['λ'] = policy(plan, attention, logits, scores)[0]
+    return {name: values.tolist() for name, values in weights.items()}
+
+
+def _to_rgb(images: Tensor, preprocessor: ClsDataPreprocessor) -> np.ndarray:
+    """``(N, H, W, 3)`` uint8 RGB of images that the data preprocessor normalised."""
+    if preprocessor._enable_normalize:
+        images = images * preprocessor.std + preprocessor.mean
+    if not preprocessor.to_rgb:
+        images = images.flip(1)
+    return images.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _borders(plan: MixPlan, i: int) -> LineCollection:
+    """The edges of mask cells where one image meets the other."""
+    mask = plan.mask.expand(len(plan.partner), -1, -1)[i].cpu().numpy()
+    segments = []
+    for axis in (0, 1):
+        # A border of two cells along `axis` lies at the start of the second and runs across.
+        for cell in np.argwhere(np.diff(mask, axis=axis)):
+            cell[axis] += 1
+            end = cell.copy()
+            end[1 - axis] += 1
+            segments.append(np.minimum([cell * plan.cell, end * plan.cell], plan.size)[:, ::-1] - 0.5)
+    return LineCollection(segments, colors='white', linewidths=1.2)

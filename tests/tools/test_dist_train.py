@@ -1,0 +1,45 @@
+# Copyright (c) MMMixPro contributors.
+import random
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope='module')
+def output(tiny):
+    """What a run of two ranks printed."""
+    return tiny.run('--work-dir', 'whole', ranks=2)
+
+
+def test_two_ranks_draw_different_masks_and_keep_equal_weights(tiny, output):
+    first, second = (tiny.checkpoint(f'whole/rank{rank}.pt') for rank in (0, 1))
+    assert first['world_size'] == second['world_size'] == 2
+    assert len(first['masks']) > 3
+    for mask in first['masks']:
+        assert not any(torch.equal(mask, other) for other in second['masks'])
+    for name, weight in first['weights'].items():
+        assert torch.equal(weight, second['weights'][name]), name
+    assert 'made for batches of 1024, this run has 8 (4 per rank x 2 ranks x 1' in output
+
+
+def test_killed_ranks_resume_to_the_same_weights(tiny, output):
+    iteration = 4 + random.SystemRandom().randrange(3)
+    tiny.kill_at(iteration, 'killed', ranks=2)
+    assert not (tiny.folder / 'killed' / 'epoch_2.pth').exists()
+
+    resumed = tiny.run('--work-dir', 'killed', '--resume', ranks=2)
+
+    assert 'resumed epoch: 1, iter: 4' in resumed
+    whole, killed = tiny.weights('whole/epoch_3.pth'), tiny.weights('killed/epoch_3.pth')
+    for name, weight in whole.items():
+        assert torch.equal(weight, killed[name]), (iteration, name)
+
+
+def test_wrong_data_path_is_refused_on_every_rank(tiny):
+    # The second rank alone: refused before it waits for the others.
+    rank = dict(RANK='1', WORLD_SIZE='2', LOCAL_RANK='1', TINY_ROOT='/nowhere')
+    output = tiny.run('--launcher', 'pytorch', code=1, **rank)
+
+    last = output.splitlines()[-1]
+    assert last.startswith("FileNotFoundError: train_dataloader: CustomDataset expects '/nowhere'")
+    assert 'export TINY_ROOT=' in last

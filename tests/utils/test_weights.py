@@ -1,0 +1,160 @@
+# Copyright (c) MMMixPro contributors.
+"""Reading checkpoints: every layout that runs leave behind, and no code."""
+
+import functools
+import http.server
+import os
+import threading
+
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from torch import nn
+
+from mmmixpro.utils.weights import load_weights
+
+
+class Payload:
+    """Unpickled by the stock loader, it writes a file."""
+
+    def __init__(self, target, call=exec):
+        self.call = call
+        self.target = target
+
+    def __reduce__(self):
+        if self.call is exec:
+            return exec, (f'open({str(self.target)!r}, "w").close()',)
+        return self.call, (f'touch {self.target}',)
+
+
+def weights():
+    return {'backbone.a': torch.arange(3.0), 'backbone.b.c': torch.ones(2, 2), 'head.d': torch.ones(1)}
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(content, name='checkpoint.pth', **kwargs):
+        torch.save(content, tmp_path / name, **kwargs)
+        return str(tmp_path / name)
+
+    return save
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda w: w,
+        lambda w: {'state_dict': w, 'meta': {}},
+        lambda w: {'model': w, 'optimizer': {}},
+        lambda w: {'state_dict': {f'module.{key}': value for key, value in w.items()}},
+        lambda w: {'state_dict': w, 'ema_state_dict': {k: v + 1 for k, v in w.items()}},
+    ],
+    ids=['plain', 'state_dict', 'model', 'DDP', 'EMA'],
+)
+def test_layouts(save, wrap):
+    path = save(wrap(weights()))
+    loaded = load_weights(path)
+    assert loaded.keys() == weights().keys()
+    assert all(torch.equal(loaded[key], value) for key, value in weights().items())
+    for prefix in ('backbone', 'backbone.'):
+        assert list(load_weights(path, prefix)) == ['a', 'b.c']
+
+
+def test_what_a_runner_adds_beside_the_weights_does_nothing(save):
+    hub = MessageHub.get_instance('test_weights')
+    for step in range(3):
+        hub.update_scalar('train/loss', float(step))
+    hub.update_info('best_score', torch.tensor(1.0).numpy()[()])
+    scaler = torch.amp.GradScaler('cpu').state_dict()
+    path = save({'state_dict': weights(), 'message_hub': hub.state_dict(), 'scaler': scaler})
+    statistics = dict(HistoryBuffer._statistics_methods)
+    assert load_weights(path).keys() == weights().keys()
+    assert statistics == HistoryBuffer._statistics_methods
+
+
+def names(call):
+    return {exec: 'exec', os.system: 'posix.system'}[call]
+
+
+@pytest.mark.parametrize('zipped', [True, False], ids=['zip', 'legacy'])
+@pytest.mark.parametrize('call', [exec, os.system], ids=['exec', 'system'])
+def test_code_is_named_and_not_run(save, tmp_path, monkeypatch, call, zipped):
+    # Even if the user switched torch's own protection off.
+    monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    target = tmp_path / 'side_effect'
+    content = {'state_dict': weights(), 'meta': Payload(target, call)}
+    path = save(content, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=f'carries code: it asks for {names(call)}'):
+        load_weights(path, 'backbone.')
+    assert not target.exists()
+    # The payload is live: this is what the refusal saved us from.
+    torch.load(path, weights_only=False)
+    assert target.exists()
+
+
+def test_what_the_process_allows_is_not_allowed_here_and_stays_allowed(save, tmp_path):
+    path = save({'state_dict': weights(), 'meta': Payload(tmp_path / 'side_effect')})
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals([exec, HistoryBuffer])
+    try:
+        with pytest.raises(ValueError, match='exec'):
+            load_weights(path)
+        assert set(torch.serialization.get_safe_globals()) == {*before, exec, HistoryBuffer}
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
+    assert not (tmp_path / 'side_effect').exists()
+
+
+def test_a_pickled_model_is_code(save):
+    with pytest.raises(ValueError, match=r'carries code: it asks for torch\.nn\.modules\.linear\.Linear'):
+        load_weights(save(nn.Linear(1, 1)))
+
+
+@pytest.mark.parametrize('content', [{'meta': 1}, [torch.ones(1)], {}, {'state_dict': {}}])
+def test_no_weights(save, content):
+    with pytest.raises(ValueError, match='holds no weights'):
+        load_weights(save(content))
+
+
+@pytest.mark.parametrize('content', [b'', b'text', b'PK\x03\x04 half a file'])
+def test_no_checkpoint(tmp_path, content):
+    path = tmp_path / 'checkpoint.pth'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match='is no checkpoint') as error:
+        load_weights(str(path))
+    assert 'weights_only' not in str(error.value)
+
+
+def test_no_file():
+    with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth'.*epoch_300\.pth.*MIXPRO_CHECKPOINT"):
+        load_weights('nowhere.pth')
+
+
+def test_prefix_without_keys(save):
+    with pytest.raises(ValueError, match=r"begins with 'neck\.'.*backbone\.a"):
+        load_weights(save(weights()), 'neck')
+
+
+def test_name_in_a_zoo():
+    with pytest.raises(ValueError, match="found 'torchvision'"):
+        load_weights('torchvision://resnet50')
+
+
+def test_http(save, tmp_path):
+    save({'state_dict': weights()})
+    save({'state_dict': weights(), 'meta': Payload(tmp_path / 'side_effect')}, 'code.pth')
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=tmp_path)
+    with http.server.HTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        root = f'http://127.0.0.1:{server.server_port}'
+        assert list(load_weights(f'{root}/checkpoint.pth', 'backbone')) == ['a', 'b.c']
+        with pytest.raises(ValueError, match='carries code'):
+            load_weights(f'{root}/code.pth')
+        server.shutdown()
+    assert not (tmp_path / 'side_effect').exists()
