@@ -140,15 +140,16 @@ def _build_augment(train_cfg: dict | None) -> RandomBatchAugment:
 
 def _one_hot(data_preprocessor: dict | nn.Module | None) -> nn.Module:
     """The data preprocessor, with one-hot labels, and checked not to mix before us."""
+    built: Any = data_preprocessor
     if not isinstance(data_preprocessor, nn.Module):
-        data_preprocessor = MODELS.build(dict(dict(type='ClsDataPreprocessor'), **(data_preprocessor or {})))
-    if data_preprocessor.batch_augments is not None:
+        built = MODELS.build(dict(dict(type='ClsDataPreprocessor'), **(data_preprocessor or {})))
+    if built.batch_augments is not None:
         raise ValueError(
             'data_preprocessor.batch_augments would mix each batch a second time, before the classifier '
             'does. Move the augments to model.train_cfg.'
         )
-    data_preprocessor.to_onehot = True
-    return data_preprocessor
+    built.to_onehot = True
+    return built
 
 
 def _check_head(head: nn.Module) -> None:
