@@ -6,3 +6,4 @@ _base_ = [
 ]
 model = dict(roi_head=dict(bbox_head=dict(num_classes=10), mask_head=dict(num_classes=10)))
 default_hooks = dict(logger=dict(interval=25))
+train_cfg = dict(max_epochs=5, val_interval=5)

@@ -4,4 +4,5 @@ _base_ = [
     '../_base_/schedules/demo_seg_adamw.py',
     '../_base_/default_runtime_mmseg.py',
 ]
-default_hooks = dict(checkpoint=dict(interval=600), logger=dict(interval=25))
+train_cfg = dict(max_iters=350, val_interval=175)
+default_hooks = dict(checkpoint=dict(interval=350), logger=dict(interval=25))
