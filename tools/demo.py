@@ -95,14 +95,7 @@ def prepare_data(source: Path | None) -> tuple[str, dict[str, str]]:
         return 'shapes', dict(SHAPES_ROOT=str(prepare_shapes()))
     packs = ('tinyimagenet64c', 'camvid', 'coco_mini')
     if (source / 'unpack.py').is_file():
-        target = ROOT / 'data' / 'demo'
-        if not target.is_dir():
-            partial = target.with_name('demo.partial')
-            shutil.rmtree(partial, ignore_errors=True)
-            run = [sys.executable, source / 'unpack.py', partial, '--classes', '10']
-            subprocess.run(run, check=True)
-            partial.rename(target)
-        source = target
+        source = unpack(source.resolve())
     missing = [pack for pack in packs if not (source / pack).is_dir()]
     if missing:
         raise SystemExit(
@@ -110,6 +103,20 @@ def prepare_data(source: Path | None) -> tuple[str, dict[str, str]]:
             f'{", ".join(missing)} missing.'
         )
     return 'real', dict(REAL_ROOT=str(source.resolve()))
+
+
+def unpack(packs: Path) -> Path:
+    """Unpack the real images, once, and say where they lie."""
+    target = ROOT / 'data' / 'demo'
+    marker = target / 'unpacked_from.txt'
+    if not (marker.is_file() and marker.read_text() == str(packs)):
+        partial = target.with_name('demo.partial')
+        shutil.rmtree(partial, ignore_errors=True)
+        subprocess.run([sys.executable, packs / 'unpack.py', partial, '--classes', '10'], check=True)
+        (partial / marker.name).write_text(str(packs))
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    return target
 
 
 def train(stage: Stage, world: str, work_dir: Path, env: dict[str, str]) -> dict:
@@ -152,7 +159,10 @@ def stream(command: list[str], log: Path, env: dict[str, str]) -> float:
                 console.print(line.rstrip(), soft_wrap=True, markup=False)
     if process.returncode:
         tail = ''.join(log.read_text().splitlines(keepends=True)[-25:])
-        raise SystemExit(f'{tail}\nThe command above ended with {process.returncode}; all of its output: {log}')
+        raise SystemExit(
+            f'{tail}\nThe command above ended with {process.returncode}; all of its output: {log}\n'
+            f'Once that is mended, go on there: add --from {log.parent.name}'
+        )
     return first_line or time.perf_counter()
 
 
@@ -165,23 +175,26 @@ def last_checkpoint(work_dir: Path) -> Path:
 
 def main() -> None:
     args = parse_args()
-    start = time.perf_counter()
     world, env = prepare_data(args.data)
     work_dir = (args.work_dir or ROOT / 'work_dirs' / 'demo' / world).resolve()
     record = work_dir / 'stages.json'
     first = [stage.name for stage in STAGES].index(args.start)
-    done = json.loads(record.read_text())['stages'][:first] if first else []
+    done = json.loads(record.read_text())['stages'][:first] if first and record.is_file() else []
+    if len(done) < first:
+        raise SystemExit(
+            f'--from {args.start}: {record} lacks the stages before it; go on at {STAGES[len(done)].name}.'
+        )
     for stage in STAGES[first:]:
         if stage.group == 'detection':
             # Minutes of compilation, once per machine, and not before they are needed.
-            subprocess.run([sys.executable, '-m', 'mmmixpro.utils.build_ops'], check=True, cwd=ROOT)
+            build = [sys.executable, '-m', 'mmmixpro.utils.build_ops']
+            if subprocess.run(build, cwd=ROOT).returncode:
+                raise SystemExit(f'Mend that, then go on here: add --from {stage.name}')
         done.append(train(stage, world, work_dir, env))
-        record.write_text(
-            json.dumps(
-                dict(data=world, command=shlex.join(sys.argv), seconds=time.perf_counter() - start, stages=done),
-                indent=2,
-            )
+        result = dict(
+            data=world, command=shlex.join(sys.argv), seconds=sum(stage['seconds'] for stage in done), stages=done
         )
+        record.write_text(json.dumps(result, indent=2))
     subprocess.run(
         [sys.executable, str(ROOT / 'tools' / 'demo_report.py'), str(work_dir)], check=True, env=os.environ | env
     )

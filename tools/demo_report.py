@@ -45,7 +45,7 @@ METRICS = {'accuracy/top1', 'mIoU', 'mAcc', 'aAcc', 'coco/bbox_mAP', 'coco/bbox_
 NUM_PICTURES = 4
 DATA = dict(
     shapes='generated scenes of ten kinds of shapes (mmmixpro/datasets/shapes.py)',
-    real='real images: ten classes of Tiny ImageNet, CamVid, and people in 315 + 302 images of COCO',
+    real='real images: classes of Tiny ImageNet, street scenes of CamVid, and people in images of COCO',
 )
 MIXED_CAPTION = (
     "Validation images mixed by MaskMix, and where the trained DeiT looks. The image's own label counts as much as "

@@ -16,7 +16,6 @@ so that pretraining transfers. Each image has its own random stream: none of one
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -30,6 +29,7 @@ from rich.console import Console
 from rich.progress import track
 
 from mmmixpro.datasets.scenes import CLASSES, Scene, draw_scene
+from mmmixpro.utils.cache import cache_root
 
 SPLITS = ('train', 'val')
 VERSION = 1  # to raise whenever a byte of the data changes
@@ -155,9 +155,8 @@ def _identity(config: ShapesConfig) -> dict:
 
 def default_root(config: ShapesConfig | None = None) -> Path:
     """Folder of the data below ``$MMMIXPRO_CACHE`` (default ``~/.cache/mmmixpro``); nothing is written."""
-    cache = Path(os.environ.get('MMMIXPRO_CACHE') or '~/.cache/mmmixpro').expanduser().absolute()
     identity = json.dumps(_identity(config or ShapesConfig()), sort_keys=True)
-    return cache / 'shapes' / hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return cache_root() / 'shapes' / hashlib.sha256(identity.encode()).hexdigest()[:12]
 
 
 def _is_complete(root: Path, config: ShapesConfig) -> bool:

@@ -81,7 +81,7 @@ def check_compiled_ops(cfg: Config) -> None:
     except ImportError as error:
         raise ImportError(
             f"Detection needs mmcv's compiled ops, found none ({error}). Build them, once per "
-            'machine (12 min on 2 cores): make ops, or python -m mmmixpro.utils.build_ops'
+            'machine (4 to 12 min on 2 cores): make ops, or python -m mmmixpro.utils.build_ops'
         ) from None
 
 

@@ -11,6 +11,7 @@ proven by running one, never by version: the pure and the compiled mmcv carry th
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -178,6 +179,8 @@ def _build_environment(work: str) -> dict[str, str]:
 
 def main() -> None:
     """Make the ops ready, or say in one line why they are not."""
+    # Terminated, it unwinds as after Ctrl-C: the compilers stop and nothing half stays.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('mmcv ops: terminated'))
     try:
         ensure_mmcv_ops()
     except BuildError as error:

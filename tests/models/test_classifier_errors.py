@@ -129,3 +129,17 @@ def test_mask_as_large_as_the_image(classifier_cfg, make_batch):
     images, samples, _ = make_batch(2)
     with pytest.raises(ValueError, match=r'mask_size=64.*64'):
         model.loss(images, samples)
+
+
+@pytest.mark.parametrize('probs', [[0.5, 0.5], [1.5], [-0.1]])
+def test_probs_that_do_not_fit(probs, classifier_cfg):
+    cfg = classifier_cfg(type='PALClassifier', augments=[MASKMIX])
+    cfg['train_cfg']['probs'] = probs
+    with pytest.raises(ValueError, match='must give each of the 1 augments its share'):
+        MODELS.build(cfg)
+
+
+def test_no_augments_is_no_mixing(classifier_cfg, make_batch):
+    cfg = classifier_cfg(type='PALClassifier', augments=[])
+    images, samples, _ = make_batch(2, (64, 64))
+    assert MODELS.build(cfg).loss(images, samples)['loss'].isfinite()

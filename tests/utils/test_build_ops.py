@@ -1,5 +1,6 @@
 # Copyright (c) MMMixPro contributors.
 import os
+import signal
 import sys
 import threading
 import time
@@ -95,11 +96,15 @@ def test_cache_that_cannot_be_written(machine, monkeypatch, tmp_path):
         ensure_mmcv_ops()
 
 
-def test_command_line_prints_one_line_on_failure(machine):
+def test_command_line_prints_one_line_on_failure(machine, monkeypatch):
+    handlers = {}
+    monkeypatch.setattr(signal, 'signal', handlers.__setitem__)
     machine.builder = 'raise SystemExit(1)'
     with pytest.raises(SystemExit) as error:
         build_ops.main()
     assert str(error.value).startswith('mmcv ops: compiling them failed: ')
+    with pytest.raises(SystemExit):  # not the default, which would leave compilers running
+        handlers[signal.SIGTERM](signal.SIGTERM, None)
 
 
 def test_wheel_that_does_not_load_is_not_kept(machine):

@@ -1,6 +1,7 @@
 # MixPro as its released code computes it, where that differs from the paper: patches of 14 px and
 # masks of 56 px (DeiT only), ceil(S * tau) cells, lambda_area as the share of cells, gradients
-# through alpha, alpha against smoothed labels, and cross entropy against unsmoothed ones.
+# through alpha, alpha against smoothed labels, and cross entropy against unsmoothed ones (here for the Mixup and
+# CutMix batches too).
 method = dict(
     type='PALClassifier',
     backbone=dict(patch_size=14),

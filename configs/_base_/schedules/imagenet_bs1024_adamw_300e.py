@@ -1,4 +1,4 @@
-# Table 11 of MixPro, and gradient clipping.
+# Table 11 of MixPro; what it leaves open (clipping, warm-up's start, the last rate) as mmpretrain's DeiT.
 optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, eps=1e-8, betas=(0.9, 0.999)),
     paramwise_cfg=dict(

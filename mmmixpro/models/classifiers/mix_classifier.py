@@ -72,7 +72,6 @@ class MixClassifier(ImageClassifier):
         if self.data_preprocessor.num_classes is None:
             self.data_preprocessor.num_classes = getattr(self.head, 'num_classes', None)
         self.labels = MODELS.build(labels)
-        # A copy, for RandomBatchAugment appends to the list of probabilities that it is given.
         self.augment = _build_augment(train_cfg)
         self._check_augments()
 
@@ -133,9 +132,19 @@ def _build_augment(train_cfg: dict | None) -> RandomBatchAugment:
     unknown = set(train_cfg) - {'augments', 'probs'}
     if unknown:
         raise TypeError(f'train_cfg got unknown arguments {sorted(unknown)}; it takes augments and probs.')
-    if isinstance(train_cfg.get('probs'), (list, tuple)):
-        train_cfg['probs'] = list(train_cfg['probs'])
-    return RandomBatchAugment(**train_cfg)
+    augments, probs = train_cfg.get('augments') or [], train_cfg.get('probs')
+    augments = list(augments) if isinstance(augments, (list, tuple)) else [augments]
+    if not augments:
+        return RandomBatchAugment([], probs=[])
+    if probs is not None:
+        # A copy, for RandomBatchAugment appends to the list that it is given.
+        probs = list(probs) if isinstance(probs, (list, tuple)) else [probs]
+        if len(probs) != len(augments) or min(probs) < 0 or sum(probs) > 1:
+            raise ValueError(
+                f'train_cfg.probs={probs} must give each of the {len(augments)} augments its share of the batches, '
+                'at most 1 in all.'
+            )
+    return RandomBatchAugment(augments, probs)
 
 
 def _one_hot(data_preprocessor: dict | nn.Module | None) -> nn.Module:
