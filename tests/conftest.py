@@ -1,14 +1,22 @@
 # Copyright (c) MMMixPro contributors.
 import random
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 
 import mmmixpro  # noqa: F401 (registers everything)
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def own_scope(monkeypatch):
+    """The default scope that a test sets ends with it."""
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
 
 
 @pytest.fixture(autouse=True)

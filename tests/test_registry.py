@@ -1,5 +1,4 @@
 # Copyright (c) MMMixPro contributors.
-from collections import OrderedDict
 
 import pytest
 from mmengine.config import Config
@@ -8,12 +7,6 @@ from mmpretrain.registry import BATCH_AUGMENTS
 
 import mmmixpro
 from mmmixpro.registry import SCOPE
-
-
-@pytest.fixture(autouse=True)
-def no_scope(monkeypatch):
-    """No default scope but the one a test opens."""
-    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
 
 
 def write_child(tmp_path, base):

@@ -38,15 +38,6 @@ PVT = dict(
 needs_ops = pytest.mark.skipif(importlib.util.find_spec('mmcv._ext') is None, reason="needs mmcv's compiled ops")
 
 
-@pytest.fixture(autouse=True)
-def _scope():
-    """The scopes that runners open would rule the tests of other files."""
-    before = dict(DefaultScope._instance_dict)
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
-
-
 class Images(Dataset):
     metainfo = dict(classes=('a', 'b'))
 
