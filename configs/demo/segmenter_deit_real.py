@@ -6,4 +6,6 @@ _base_ = [
 ]
 # Label 11 does not count.
 model = dict(data_preprocessor=dict(seg_pad_val=11), decode_head=dict(ignore_index=11))
+# Fine-tuning asks for less than pretraining did; from scratch 5e-4 gains one point of mIoU.
+optim_wrapper = dict(optimizer=dict(lr=2e-4))
 default_hooks = dict(checkpoint=dict(interval=600), logger=dict(interval=25))
