@@ -5,6 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 
@@ -14,9 +15,10 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def own_scope(monkeypatch):
-    """The default scope that a test sets ends with it."""
+def own_globals(monkeypatch):
+    """The default scope and the loggers that a test makes end with it."""
     monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
+    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
 
 
 @pytest.fixture(autouse=True)
