@@ -17,7 +17,7 @@ demo: install  ## Pretrain with MixPro, transfer to segmentation and detection; 
 test: install  ## Run the default test suite; ARGS for pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-slow: install  ## Run the slow tests; some compile mmcv's ops first, once per machine
+test-slow: ops  ## Run the slow tests, and compile mmcv's ops for them, once per machine
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 ops: install  ## Compile mmcv's ops for detection, once per machine
