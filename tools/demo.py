@@ -2,7 +2,7 @@
 """The main job on small data: pretrain with MixPro, transfer, compare with training from scratch.
 
     python tools/demo.py                        # generated data, about 10 minutes on 2 cores
-    python tools/demo.py --data DIR             # real images, about 30 minutes on 2 cores
+    python tools/demo.py --data DIR             # real images, about 20 minutes on 2 cores
 
 Every stage is one run of tools/train.py on a config of configs/demo/, the command that a user would
 type. Results: a table, results.json and report.html in the working directory. Ctrl-C loses the
