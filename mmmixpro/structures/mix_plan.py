@@ -1,4 +1,5 @@
 # Copyright (c) MMMixPro contributors.
+import math
 from dataclasses import dataclass
 
 import torch
@@ -46,28 +47,36 @@ class MixPlan:
         starts = torch.arange(0, side, self.cell, device=device)
         return (side - starts).clamp(max=self.cell)
 
-    def pixel_mask(self) -> Tensor:
-        """``(N, H, W)`` or ``(1, H, W)`` bool, the mask in the resolution of the images."""
-        mask = self.mask
-        if self.cell > 1:
-            height, width = self.size
-            # Copying cells beats indexing them, and the border crops the last row and column.
-            mask = mask.repeat_interleave(self.cell, 1)[:, :height]
-            mask = mask.repeat_interleave(self.cell, 2)[:, :, :width]
-        return mask
+    def pixel_mask(self, rows: int = 1) -> Tensor:
+        """The mask in the resolution of the images.
+
+        Args:
+            rows: Take one of so many rows of pixels; they must divide the cell and the height.
+
+        Returns:
+            Tensor: ``(N, H / rows, W)`` or ``(1, H / rows, W)`` bool.
+        """
+        height, width = self.size
+        # Copying cells beats indexing them, and the border crops the last row and column.
+        mask = self.mask.repeat_interleave(self.cell // rows, 1)[:, : height // rows]
+        return mask.repeat_interleave(self.cell, 2)[:, :, :width]
 
     @torch.no_grad()
     def mix_images(self, images: Tensor) -> Tensor:
         """Mix images as ``M * x_i + (1 - M) * x_j`` (Eq. 7 of MixPro), leaving the input as it is.
 
         Args:
-            images: ``(N, C, H, W)``, any dtype.
+            images: ``(N, C, H, W)``, any dtype and memory format.
 
         Returns:
             Tensor: ``(N, C, H, W)``, newly allocated; the only copy of the batch that is made.
         """
         mixed = images[self.partner]
-        return torch.where(self.pixel_mask()[:, None], images, mixed, out=mixed)
+        # So many rows of pixels share a row of the mask, which is not spelled out for each.
+        rows = math.gcd(self.cell, self.size[0])
+        own, other = (tensor.unflatten(2, (-1, rows)) for tensor in (images, mixed))
+        torch.where(self.pixel_mask(rows)[:, None, :, None], own, other, out=other)
+        return mixed
 
     def mix_scores(self, scores: Tensor, w_i: Tensor, w_j: Tensor) -> Tensor:
         """Weigh both labels of each mixed image: ``w_i * y_i + w_j * y_j``.

@@ -30,7 +30,8 @@ class MixClassifier(ImageClassifier):
         train_cfg: ``dict(augments=[...], probs=[...])`` as in ``ImageClassifier``: each batch takes
             one augment; what ``probs`` leave to 1 stays unmixed. Augments of this package are
             labelled by ``labels``; mmpretrain's own (``Mixup``, ``CutMix``) keep their own labels.
-        data_preprocessor: Config of the data preprocessor.
+        data_preprocessor: Config of the data preprocessor; ``type='MixDataPreprocessor'`` unless it
+            names another.
         pretrained: Checkpoint of the whole classifier.
         init_cfg: Config of the initialisation.
 
@@ -82,17 +83,20 @@ class MixClassifier(ImageClassifier):
             for mixer in mixers:
                 mixer.check_token_stride(stride)
 
-    def loss(self, inputs: Tensor, data_samples: list[DataSample]) -> dict[str, Tensor]:
+    def loss(self, inputs: Tensor, data_samples: Tensor | list[DataSample]) -> dict[str, Tensor]:
         """Mix a batch and compute its loss.
 
         Args:
             inputs: ``(N, C, H, W)`` images.
-            data_samples: N samples with ``gt_score``, which the data preprocessor makes of labels.
+            data_samples: ``(N, num_classes)`` scores, as :class:`MixDataPreprocessor` makes them of
+                labels, or N samples with ``gt_score``, as mmpretrain's does.
 
         Returns:
             dict[str, Tensor]: ``loss``.
         """
-        scores = torch.stack([sample.gt_score for sample in data_samples]).float()
+        scores = data_samples
+        if not isinstance(scores, Tensor):
+            scores = torch.stack([sample.gt_score for sample in data_samples]).float()
         plan, images, target = self.mix(inputs, scores)
 
         logits, attention = self._forward(images, with_attention=plan is not None and self.labels.needs_attention)
@@ -151,7 +155,7 @@ def _one_hot(data_preprocessor: dict | nn.Module | None) -> nn.Module:
     """The data preprocessor, with one-hot labels, and checked not to mix before us."""
     built: Any = data_preprocessor
     if not isinstance(data_preprocessor, nn.Module):
-        built = MODELS.build(dict(dict(type='ClsDataPreprocessor'), **(data_preprocessor or {})))
+        built = MODELS.build(dict(dict(type='MixDataPreprocessor'), **(data_preprocessor or {})))
     if built.batch_augments is not None:
         raise ValueError(
             'data_preprocessor.batch_augments would mix each batch a second time, before the classifier '

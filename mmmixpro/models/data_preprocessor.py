@@ -1,0 +1,59 @@
+# Copyright (c) MMMixPro contributors.
+from typing import Any
+
+import torch
+from mmpretrain.models import ClsDataPreprocessor
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample, batch_label_to_onehot, cat_batch_labels
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@MODELS.register_module()
+class MixDataPreprocessor(ClsDataPreprocessor):
+    """mmpretrain's ``ClsDataPreprocessor``, for whole batches of labels; the default of
+    :class:`MixClassifier`.
+
+    In training the labels of a batch become one tensor of scores, moved to the device once and made
+    one-hot there. mmpretrain makes one tensor for each image, which costs a GPU a few kernels per
+    image and step. Images come out equal, and so does everything in evaluation. Neither copy to the
+    device waits for it, given pinned memory (``train_dataloader.pin_memory``).
+
+    Args:
+        channels_last: Whether to lay the images out as ``(N, H, W, C)``, which convolutions on GPUs
+            may prefer; their shape stays the same, and so does the layout of mixed images.
+        **kwargs: See ``ClsDataPreprocessor``; ``num_classes`` is taken from the head.
+    """
+
+    def __init__(self, channels_last: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._non_blocking = True
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Prepare a batch.
+
+        Args:
+            data: ``inputs`` and ``data_samples`` as the data loader collates them.
+            training: Whether to make scores of the labels.
+
+        Returns:
+            dict: ``inputs`` ``(N, C, H, W)`` float32 and ``data_samples``: in training the float32
+            scores ``(N, num_classes)``, otherwise a list of samples.
+        """
+        samples = data.get('data_samples')
+        if not training or samples is None:
+            return super().forward(data, training)
+        inputs = super().forward(dict(inputs=data['inputs']), training)['inputs']
+        return dict(inputs=inputs.contiguous(memory_format=self.memory_format), data_samples=self._scores(samples))
+
+    def _scores(self, samples: list[DataSample]) -> Tensor:
+        if 'gt_score' in samples[0]:
+            return self.cast_data(torch.stack([sample.gt_score for sample in samples])).float()
+        labels, splits = cat_batch_labels([sample.gt_label for sample in samples])
+        labels = self.cast_data(labels)
+        num_classes = self.num_classes or samples[0].get('num_classes')
+        if len(labels) == len(samples):
+            return F.one_hot(labels, num_classes).float()
+        # Several labels an image.
+        return self.cast_data(batch_label_to_onehot(labels, splits, num_classes)).float()

@@ -1,0 +1,135 @@
+# Copyright (c) MMMixPro contributors.
+"""Mixing and labels never make the host wait for the device, nor loop over samples, nor keep copies."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.registry import BATCH_AUGMENTS
+from mmpretrain.structures import DataSample
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+MASKMIX = dict(type='MixProBatchAugment', mask_size=32)
+TRANSMIX = dict(type='TransMixBatchAugment')
+METHODS = {
+    'mixpro': dict(augments=[MASKMIX]),
+    'mixpro_elem': dict(augments=[dict(MASKMIX, mode='elem')]),
+    'mixpro_count': dict(augments=[dict(MASKMIX, lam='count', pairing='flip', rounding='ceil')]),
+    'transmix': dict(type='MixClassifier', augments=[TRANSMIX], labels=dict(type='AttentionLabels')),
+    'area': dict(type='MixClassifier', augments=[MASKMIX]),
+    'mixup': dict(augments=[dict(type='Mixup', alpha=0.8)]),
+    'none': dict(augments=[]),
+}
+
+
+class Watch(TorchDispatchMode):
+    """Counts operators, and names those that bring a tensor of a GPU to the host."""
+
+    def __init__(self):
+        super().__init__()
+        self.operators = Counter()
+        self.waits = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.operators[str(func)] += 1
+        if any(isinstance(arg, torch.Tensor) and arg.is_cuda for arg in args):
+            kinds = {arg.device.type for arg in args if isinstance(arg, torch.Tensor) and arg.ndim}
+            if (
+                'local_scalar_dense' in str(func)
+                or (kwargs or {}).get('device') == torch.device('cpu')
+                or len(kinds) > 1
+            ):
+                self.waits.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def watch_on_fake_gpu(step):
+    """Run a step on a GPU that need not be there: its tensors have no values, to need one is an error."""
+    with FakeTensorMode(allow_non_fake_inputs=True), Watch() as watch:
+        try:
+            step()
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            watch.waits.append(str(error))
+    return watch.waits
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_step_does_not_wait_for_the_device(method, build):
+    def step():
+        with torch.device('cuda'):
+            model = build(data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3), **METHODS[method])
+        model.data_preprocessor._device = torch.device('cuda')
+        images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8, device='cpu')
+        samples = [DataSample().set_gt_label(i) for i in range(4)]
+        data = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+        assert data['inputs'].is_cuda
+        assert data['data_samples'].is_cuda
+        assert model.loss(**data)['loss'].is_cuda
+
+    assert watch_on_fake_gpu(step) == []
+
+
+@pytest.mark.parametrize(
+    'wait',
+    [
+        lambda x: x.sum().item(),
+        lambda x: float(x.sum()),
+        lambda x: bool((x > 0).all()),
+        lambda x: x.tolist(),
+        lambda x: x.cpu(),
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: x.repeat_interleave(x.long()),
+    ],
+)
+def test_such_a_wait_would_be_seen(wait):
+    assert watch_on_fake_gpu(lambda: wait(torch.ones(3, device='cuda')))
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_no_loop_over_samples(method, build):
+    """As many operators for a large batch as for a small one."""
+    model = build(**METHODS[method])
+    counts = []
+    for num in (3, 12):
+        samples = [DataSample().set_gt_label(0) for _ in range(num)]
+        with Watch() as watch:
+            data = model.data_preprocessor(dict(inputs=torch.zeros(num, 3, 64, 64), data_samples=samples), True)
+            np.random.seed(0)
+            model.loss(**data)
+        counts.append(watch.operators)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.parametrize('method', METHODS)
+def test_step_does_not_wait_for_a_gpu(method, build):
+    """torch's own word for it, forward and backward."""
+    model = build(data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3), **METHODS[method]).cuda()
+    model.train()
+    for index in range(4):
+        images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8).pin_memory()
+        samples = [DataSample().set_gt_label(i) for i in range(4)]
+        torch.cuda.set_sync_debug_mode('error' if index else 'default')
+        try:
+            data = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+            model.loss(**data)['loss'].backward()
+        finally:
+            torch.cuda.set_sync_debug_mode('default')
+
+
+@pytest.mark.parametrize('mixer', [MASKMIX, TRANSMIX])
+def test_mixing_takes_one_more_batch_of_memory(mixer):
+    images = torch.randn(16, 3, 128, 128)
+    mixer = BATCH_AUGMENTS.build(mixer)
+    plan = mixer.draw(images, None)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        mixed = plan.mix_images(images)
+    events = profiler.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == '[memory]')
+    peak = max(itertools.accumulate(size for _, size in changes))
+    assert mixed.nbytes <= peak <= 1.02 * mixed.nbytes
