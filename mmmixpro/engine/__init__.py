@@ -1,5 +1,13 @@
 # Copyright (c) MMMixPro contributors.
 from .atomic_backend import AtomicLocalBackend
-from .hooks import EpochSeedHook, PreflightHook
+from .hooks import CompileHook, DeferredRuntimeInfoHook, EpochSeedHook, PreflightHook
+from .optim_wrapper import AsyncOptimWrapper
 
-__all__ = ['AtomicLocalBackend', 'EpochSeedHook', 'PreflightHook']
+__all__ = [
+    'AsyncOptimWrapper',
+    'AtomicLocalBackend',
+    'CompileHook',
+    'DeferredRuntimeInfoHook',
+    'EpochSeedHook',
+    'PreflightHook',
+]

@@ -1,5 +1,14 @@
 # Copyright (c) MMMixPro contributors.
+from .compile_hook import CompileHook, compile_parts
+from .deferred_runtime_info_hook import DeferredRuntimeInfoHook
 from .epoch_seed_hook import EpochSeedHook, seed_worker
 from .preflight_hook import PreflightHook
 
-__all__ = ['EpochSeedHook', 'PreflightHook', 'seed_worker']
+__all__ = [
+    'CompileHook',
+    'DeferredRuntimeInfoHook',
+    'EpochSeedHook',
+    'PreflightHook',
+    'compile_parts',
+    'seed_worker',
+]
