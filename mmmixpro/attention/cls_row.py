@@ -33,34 +33,12 @@ def class_row(query: Tensor, key: Tensor, num_extra_tokens: int) -> Tensor:
         return patches / patches.sum(1, keepdim=True)
 
 
-class RowTap(AttentionTap):
-    """Stands in for an attention function, and takes down the class row of what passes through.
-
-    A plain object with a ``__call__`` rather than a closure: compiled code is guarded by the type of
-    such an object, so each forward pass may bring a new one without being compiled anew.
-
-    Args:
-        attend: The function that computes the attention.
-        num_extra_tokens: Tokens before the patches.
-        grid: ``(h, w)`` tokens.
-    """
-
-    def __init__(self, attend: Callable[..., Tensor], num_extra_tokens: int, grid: tuple[int, int]):
-        self.attend = attend
-        self.num_extra_tokens = num_extra_tokens
-        self.grid = grid
-
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, **kwargs: Any) -> Tensor:
-        self.map = class_row(query, key, self.num_extra_tokens).unflatten(1, self.grid)
-        return self.attend(query, key, value, **kwargs)
-
-
 class ClassRow(ClassAttention):
     """Reads queries and keys on their way into fused attention.
 
     The attention module calls the function that it holds as ``scaled_dot_product_attention``;
-    for the length of one forward pass a :class:`RowTap` stands there. Nothing stays on the module,
-    and, other than a forward hook, the exchange is seen by compiled code.
+    for the length of one forward pass that function also takes down the class row. Nothing stays
+    on the module, and, other than a forward hook, the exchange is seen by compiled code.
     """
 
     attention: Any
@@ -68,16 +46,21 @@ class ClassRow(ClassAttention):
 
     @contextmanager
     def tap(self, size: tuple[int, int]) -> Iterator[AttentionTap]:
+        tap = AttentionTap()
         if any(side % self.token_stride for side in size):
             raise ValueError(
                 f'Images of {size[0]} x {size[1]} px do not divide into tokens of {self.token_stride} px, and the mask '
                 'cannot be read on padded ones. Crop, resize or pad images to a multiple of '
                 f'{self.token_stride} (data_preprocessor.pad_size_divisor).'
             )
-        grid = (size[0] // self.token_stride, size[1] // self.token_stride)
+        h, w = (side // self.token_stride for side in size)
         attend: Callable[..., Tensor] = self.attention.scaled_dot_product_attention
-        tap = RowTap(attend, self.num_extra_tokens, grid)
-        self.attention.scaled_dot_product_attention = tap
+
+        def attend_and_record(query: Tensor, key: Tensor, value: Tensor, **kwargs: Any) -> Tensor:
+            tap.map = class_row(query, key, self.num_extra_tokens).unflatten(1, (h, w))
+            return attend(query, key, value, **kwargs)
+
+        self.attention.scaled_dot_product_attention = attend_and_record
         try:
             yield tap
         finally:

@@ -1,2 +1,18 @@
 # Copyright (c) MMMixPro contributors.
-"""Data that MMMixPro brings along; import it from its modules."""
+"""Data that MMMixPro brings along (import it from its modules), and faster transforms for everyone's."""
+
+from .transforms import (
+    FastPackInputs,
+    FastRandAugment,
+    FastRandomErasing,
+    FastRandomFlip,
+    FastRandomResizedCrop,
+)
+
+__all__ = [
+    'FastPackInputs',
+    'FastRandAugment',
+    'FastRandomErasing',
+    'FastRandomFlip',
+    'FastRandomResizedCrop',
+]
