@@ -8,14 +8,15 @@ python benchmarks/runner_overhead.py --device cuda --config configs/mixpro/deit-
 
 Three ways to run one config, each in a runner with all its hooks, from a collated batch to the
 optimizer's update: mmpretrain's data preprocessor and mmengine's hooks (``stock``), the data
-preprocessor of MixClassifier (``ours``), and with losses left on the device until they are logged
-(``deferred``, as in configs/_base_/default_runtime_fast.py). Blocks of steps alternate with blocks of
-the bare loop. Evaluation, checkpoints and data loading are left out.
+preprocessor of MixClassifier (``ours``), and with losses left on the device until they are logged and
+few groups of parameters (``deferred``, as in the _fast files of configs/_base_/). Blocks of steps alternate
+with blocks of the bare loop. Evaluation, checkpoints and data loading are left out.
 """
 
 import argparse
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ WAYS: dict[str, dict] = dict(
     ours={'optim_wrapper.type': 'OptimWrapper'},
     deferred={
         'optim_wrapper.type': 'AsyncOptimWrapper',
+        'optim_wrapper.constructor': 'MergedOptimWrapperConstructor',
         'default_hooks.runtime_info': dict(type='DeferredRuntimeInfoHook'),
     },
 )
@@ -135,6 +137,7 @@ def run(args: argparse.Namespace, options: dict, work_dir: str) -> dict:
         cfg[f'{name}_dataloader'] = cfg[f'{name}_cfg'] = cfg[f'{name}_evaluator'] = None
     cfg.default_hooks.checkpoint = None
     cfg.work_dir, cfg.log_level = work_dir, 'ERROR'
+    cfg.experiment_name = Path(work_dir).name  # mmengine shares what has the same name
     runner = Runner.from_cfg(cfg)
     runner.train()
     times = runner.train_loop.times

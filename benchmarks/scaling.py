@@ -62,7 +62,8 @@ def measure(args: argparse.Namespace) -> list[dict]:
     for axis, sizes in SIZES.items():
         steps: dict[tuple, Callable] = {}
         for size in sizes:
-            at = {**START, axis: size}
+            at = {**START, 'batch': round(args.scale * START['batch'])}
+            at[axis] = round(args.scale * size) if axis == 'batch' else size
             for name, classifier in classifiers.items():
                 for mixer in own_mixers(classifier)[:1]:
                     steps[name, size] = cost(classifier, mixer, **at, device=device)
@@ -105,6 +106,7 @@ def draw(rows: list[dict], path: Path) -> None:
 def main() -> None:
     parser = common_arguments(__doc__)
     parser.add_argument('--rounds', type=int, default=20)
+    parser.add_argument('--scale', type=float, default=1.0, help='of the batch sizes, for small machines')
     parser.add_argument('--figure', type=Path, help='picture of the results, .svg or .png')
     args = parser.parse_args()
     rows = measure(args)
@@ -115,7 +117,7 @@ def main() -> None:
             f'ms by {axis}',
             [{'method': name, **{str(size): f'{found[name, size]:.2f}' for size in sizes}} for name in methods],
         )
-    save(args, dict(start=START, rows=rows))
+    save(args, dict(start=START, scale=args.scale, rows=rows))
     if args.figure:
         draw(rows, args.figure)
 

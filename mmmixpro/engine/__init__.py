@@ -1,6 +1,7 @@
 # Copyright (c) MMMixPro contributors.
 from .atomic_backend import AtomicLocalBackend
 from .hooks import CompileHook, DeferredRuntimeInfoHook, EpochSeedHook, PreflightHook
+from .optim_constructor import MergedOptimWrapperConstructor
 from .optim_wrapper import AsyncOptimWrapper
 
 __all__ = [
@@ -9,5 +10,6 @@ __all__ = [
     'CompileHook',
     'DeferredRuntimeInfoHook',
     'EpochSeedHook',
+    'MergedOptimWrapperConstructor',
     'PreflightHook',
 ]
