@@ -14,13 +14,14 @@ from mmengine.config.utils import MODULE2PACKAGE
 # `_base_ = 'mmmixpro::...'` is resolved through this table, before a config's `custom_imports` run.
 MODULE2PACKAGE['mmmixpro'] = 'mmmixpro'
 
-from . import attention, engine, labels, mixing, models, registry
+from . import attention, datasets, engine, labels, mixing, models, registry
 from .utils import checkpoint
 
 __all__ = [
     '__version__',
     'attention',
     'checkpoint',
+    'datasets',
     'engine',
     'labels',
     'mixing',

@@ -2,7 +2,6 @@
 """Data that MMMixPro brings along (import it from its modules), and faster transforms for everyone's."""
 
 from .transforms import (
-    FastPackInputs,
     FastRandAugment,
     FastRandomErasing,
     FastRandomFlip,
@@ -10,7 +9,6 @@ from .transforms import (
 )
 
 __all__ = [
-    'FastPackInputs',
     'FastRandAugment',
     'FastRandomErasing',
     'FastRandomFlip',

@@ -113,3 +113,24 @@ def test_official_preset_needs_patches_of_14():
     init_default_scope('mmpretrain')
     with pytest.raises(ValueError, match='mask_size=56 is not a multiple of the token stride of this backbone, 32 px'):
         MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize('model', ['deit-s', 'pvt-s'])
+def test_fast_variant_changes_speed_only(model):
+    """Precision, compilation, layout, logging and data loading; the recipe stays."""
+    plain, fast = (Config.fromfile(CONFIGS / f'mixpro/{model}{kind}_8xb128_in1k.py') for kind in ('', '_fast'))
+    assert fast.model.to_dict() == plain.model.to_dict()
+    assert fast.param_scheduler == plain.param_scheduler
+    assert fast.train_cfg.to_dict() == plain.train_cfg.to_dict()
+    assert fast.randomness.to_dict() == plain.randomness.to_dict()
+    optim_wrapper = fast.optim_wrapper.to_dict()
+    assert (optim_wrapper.pop('type'), optim_wrapper.pop('dtype')) == ('AsyncOptimWrapper', 'bfloat16')
+    assert optim_wrapper.pop('constructor') == 'MergedOptimWrapperConstructor'
+    assert optim_wrapper['optimizer'].pop('fused')
+    assert optim_wrapper == plain.optim_wrapper.to_dict()
+    hooks = fast.default_hooks.to_dict()
+    assert hooks.pop('runtime_info') == dict(type='DeferredRuntimeInfoHook')
+    assert hooks.pop('compile') == dict(type='CompileHook')
+    assert hooks == plain.default_hooks.to_dict()
+    assert fast.data_preprocessor.pop('channels_last')
+    assert fast.data_preprocessor.to_dict() == plain.data_preprocessor.to_dict()
