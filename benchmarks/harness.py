@@ -140,7 +140,8 @@ def provenance(args: argparse.Namespace) -> dict[str, Any]:
     return dict(
         command=shlex.join(['python', os.path.relpath(sys.argv[0], ROOT), *sys.argv[1:]]),
         seed=args.seed,
-        commit=_git('rev-parse', 'HEAD') + ('-dirty' if _git('status', '--porcelain', '--', '.', ':!benchmarks/results') else ''),
+        commit=_git('rev-parse', 'HEAD')
+        + ('-dirty' if _git('status', '--porcelain', '--', '.', ':!benchmarks/results') else ''),
         date=time.strftime('%Y-%m-%d'),
         device=torch.cuda.get_device_name(device) if device.type == 'cuda' else _cpu_name(),
         cores=len(os.sched_getaffinity(0)),

@@ -54,5 +54,6 @@ class ProgressiveAttentionLabels(nn.Module):
         """The progressive factor, ``(N,)`` in [0, 1]."""
         probs = (logits.detach() if self.detach_confidence else logits).softmax(1)
         target = plan.mix_scores(scores, plan.lam, 1 - plan.lam)
-        uniform = torch.full_like(target, 1 / target.size(1))
-        return F.cosine_similarity(probs, torch.lerp(target, uniform, self.label_smooth_val), dim=1)
+        if self.label_smooth_val:
+            target = (1 - self.label_smooth_val) * target + self.label_smooth_val / target.size(1)
+        return F.cosine_similarity(probs, target, dim=1)
