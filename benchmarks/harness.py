@@ -151,6 +151,11 @@ def provenance(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
+def _commit() -> str:
+    changed = _git('status', '--porcelain', '--', '.', ':!benchmarks/results')
+    return _git('rev-parse', 'HEAD') + ('-dirty' if changed else '')
+
+
 def _git(*command: str) -> str:
     done = subprocess.run(['git', *command], cwd=ROOT, capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else 'unknown'

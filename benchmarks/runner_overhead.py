@@ -14,6 +14,7 @@ with blocks of the bare loop. Evaluation, checkpoints and data loading are left 
 """
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -147,18 +148,19 @@ def run(args: argparse.Namespace, options: dict, work_dir: str) -> dict:
 
 def main() -> None:
     parser = common_arguments(__doc__)
-    parser.add_argument('--config', default=str(ROOT / 'configs/mixpro/deit-t_8xb128_in1k.py'))
+    parser.add_argument('--config', default=ROOT / 'configs/mixpro/deit-t_8xb128_in1k.py', type=Path)
     parser.add_argument('--image-size', type=int, default=224)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--block', type=int, default=2, help='steps that are timed together')
     parser.add_argument('--rounds', type=int, default=12)
     args = parser.parse_args()
+    config = os.path.relpath(args.config, ROOT)
     rows = []
     for way, options in WAYS.items():
         with tempfile.TemporaryDirectory() as work_dir:
             rows.append(dict(way=way, **run(args, options, work_dir)))
     print_table(
-        f'{args.config}, batch {args.batch_size}, {args.image_size} px',
+        f'{config}, batch {args.batch_size}, {args.image_size} px',
         [
             {
                 'runner': row['way'],
@@ -169,7 +171,7 @@ def main() -> None:
             for row in rows
         ],
     )
-    settings = dict(config=args.config, image_size=args.image_size, batch_size=args.batch_size, block=args.block)
+    settings = dict(config=config, image_size=args.image_size, batch_size=args.batch_size, block=args.block)
     save(args, dict(**settings, rows=rows))
 
 

@@ -5,7 +5,7 @@
 python benchmarks/scaling.py --figure docs/images/scaling.svg                                  # a minute on 2 cores
 
 Times what a method adds to a step other than the class row of attention: drawing and applying the
-plan, then labels from given attention and logits. One size is varied at a time from 32 images of
+plan, then labels from given attention and logits. One size is varied at a time from 64 images of
 224 px and 1000 classes. mmpretrain's loss stands beside it.
 """
 
