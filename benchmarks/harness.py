@@ -40,6 +40,17 @@ PACKAGES = ('torch', 'torchvision', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpre
 MMLogger.get_instance('benchmark', log_level='WARNING')  # otherwise a line for each parameter
 
 
+def _git(*command: str) -> str:
+    done = subprocess.run(['git', *command], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else 'unknown'
+
+
+# Of the code that was loaded, whatever is committed while it runs.
+COMMIT = _git('rev-parse', 'HEAD')
+if _git('status', '--porcelain', '--', '.', ':!benchmarks/results'):
+    COMMIT += '-dirty'
+
+
 def find_methods(model: str) -> dict[str, Path]:
     """The methods that have a config for a model, by the name of their folder; ``baseline`` first.
 
@@ -107,7 +118,8 @@ def interleave(steps: Mapping[str, Callable[[], Any]], rounds: int, warmup: int,
 
 
 def synchronize() -> None:
-    if torch.cuda.is_available():
+    """Wait for the GPU in use, if any."""
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
 
@@ -128,10 +140,22 @@ def ratios(times: Mapping[str, Sequence[float]], reference: str) -> dict[str, di
 def common_arguments(description: str | None) -> argparse.ArgumentParser:
     """The options of every benchmark."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: %(default)s')
+    parser.add_argument(
+        '--device',
+        type=_choose_device,
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='default: %(default)s',
+    )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=Path, help='JSON file; default: work_dirs/benchmarks/<script>_<device>.json')
     return parser
+
+
+def _choose_device(name: str) -> str:
+    """Make one of several GPUs the one that is waited for."""
+    if torch.cuda.is_available() and torch.device(name).index is not None:
+        torch.cuda.set_device(name)
+    return name
 
 
 def provenance(args: argparse.Namespace) -> dict[str, Any]:
@@ -140,8 +164,7 @@ def provenance(args: argparse.Namespace) -> dict[str, Any]:
     return dict(
         command=shlex.join(['python', os.path.relpath(sys.argv[0], ROOT), *sys.argv[1:]]),
         seed=args.seed,
-        commit=_git('rev-parse', 'HEAD')
-        + ('-dirty' if _git('status', '--porcelain', '--', '.', ':!benchmarks/results') else ''),
+        commit=COMMIT,
         date=time.strftime('%Y-%m-%d'),
         device=torch.cuda.get_device_name(device) if device.type == 'cuda' else _cpu_name(),
         cores=len(os.sched_getaffinity(0)),
@@ -149,16 +172,6 @@ def provenance(args: argparse.Namespace) -> dict[str, Any]:
         python=platform.python_version(),
         versions={'mmmixpro': mmmixpro.__version__} | {name: _version(name) for name in PACKAGES},
     )
-
-
-def _commit() -> str:
-    changed = _git('status', '--porcelain', '--', '.', ':!benchmarks/results')
-    return _git('rev-parse', 'HEAD') + ('-dirty' if changed else '')
-
-
-def _git(*command: str) -> str:
-    done = subprocess.run(['git', *command], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else 'unknown'
 
 
 def _version(package: str) -> str:

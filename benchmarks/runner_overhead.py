@@ -148,7 +148,12 @@ def run(args: argparse.Namespace, options: dict, work_dir: str) -> dict:
 
 def main() -> None:
     parser = common_arguments(__doc__)
-    parser.add_argument('--config', default=ROOT / 'configs/mixpro/deit-t_8xb128_in1k.py', type=Path)
+    parser.add_argument(
+        '--config',
+        default=ROOT / 'configs/mixpro/deit-t_8xb128_in1k.py',
+        type=Path,
+        help='of a method with attention labels, not a fast one; default: %(default)s',
+    )
     parser.add_argument('--image-size', type=int, default=224)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--block', type=int, default=2, help='steps that are timed together')

@@ -212,6 +212,7 @@ def size_of_study(args: argparse.Namespace) -> str:
     """Its size in words, and whether that is too small."""
     size = dict(classes=args.classes, epochs=args.epochs, seeds=len(set(args.seed)))
     words = ', '.join(f'{name}: {count}' for name, count in size.items())
+    words += f', {args.parallel} runs at a time' if args.parallel > 1 else ''
     return words + ('; too small to rank methods' if any(size[name] < ENOUGH[name] for name in size) else '')
 
 

@@ -101,7 +101,8 @@ def train(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
         optim_wrapper.optimizer, lambda step: learning_rate(step, args.epochs * steps)
     )
     if args.compile:
-        compile_parts(model)
+        torch._dynamo.reset()  # a run of its own
+        compile_parts(model, dynamic=False)
     # Of its own: what a method draws does not change which images come when.
     generator = torch.Generator().manual_seed(seed)
 

@@ -52,6 +52,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
+        if cfg.optim_wrapper.get('dtype') == 'bfloat16':
+            raise ValueError('--amp: this config trains in bfloat16 already (optim_wrapper.dtype). Leave --amp out.')
         if cfg.optim_wrapper.get('type', 'OptimWrapper') not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise ValueError(
                 f"--amp makes an AmpOptimWrapper of an OptimWrapper, got '{cfg.optim_wrapper.type}'"

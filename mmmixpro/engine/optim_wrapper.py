@@ -1,6 +1,6 @@
 # Copyright (c) MMMixPro contributors.
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class AsyncOptimWrapper(OptimWrapper):
     """mmengine's ``OptimWrapper`` that never waits for the device, in bfloat16 where asked for.
 
-    mmengine's reads the gradient norm in every step, for the log; here it stays on the device as
-    ``grad_norm``, from where :class:`DeferredRuntimeInfoHook` logs it. Bfloat16 spans float32's
+    mmengine's reads the gradient norm in every step, for the log; here it stays on the device until
+    :class:`DeferredRuntimeInfoHook` logs it, without which it is not logged. Bfloat16 spans float32's
     range, so it takes no loss scaling, which ``AmpOptimWrapper`` does, and it runs on CPUs too.
 
     Args:
@@ -26,7 +26,7 @@ class AsyncOptimWrapper(OptimWrapper):
         ValueError: If ``dtype`` is another.
     """
 
-    grad_norm: Tensor | None = None
+    _grad_norm: Tensor | None = None
 
     def __init__(self, optimizer: Any, dtype: str | None = None, **kwargs: Any):
         if dtype not in (None, 'bfloat16'):
@@ -41,11 +41,16 @@ class AsyncOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Autocast, and no gradient synchronisation while gradients accumulate."""
         device = next(model.parameters()).device.type
-        low_precision = torch.autocast(device, torch.bfloat16, enabled=self.dtype is not None)
-        with super().optim_context(model), low_precision:
+        autocast = torch.autocast(device, torch.bfloat16) if self.dtype else nullcontext()
+        with super().optim_context(model), autocast:
             yield
+
+    def pop_grad_norm(self) -> Tensor | None:
+        """Norm of the gradients, before clipping, if they were clipped since this was last asked."""
+        norm, self._grad_norm = self._grad_norm, None
+        return norm
 
     def _clip_grad(self) -> None:
         params = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
         if params:
-            self.grad_norm = self.clip_func(params, **self.clip_grad_kwargs)
+            self._grad_norm = self.clip_func(params, **self.clip_grad_kwargs)

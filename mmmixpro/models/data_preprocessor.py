@@ -16,8 +16,9 @@ class MixDataPreprocessor(ClsDataPreprocessor):
 
     In training the labels of a batch become one tensor of scores, moved to the device once and made
     one-hot there. mmpretrain makes one tensor for each image, which costs a GPU a few kernels per
-    image and step. Images come out equal, and so does everything in evaluation. Neither copy to the
-    device waits for it, given pinned memory (``train_dataloader.pin_memory``).
+    image and step. Images come out equal, and so does everything in evaluation. The images' copy to
+    the device does not wait for it, given pinned memory (``train_dataloader.pin_memory``). mmpretrain's
+    own ``ImageClassifier`` does not take such scores.
 
     Args:
         channels_last: Whether to lay the images out as ``(N, H, W, C)``, which convolutions on GPUs
@@ -40,6 +41,9 @@ class MixDataPreprocessor(ClsDataPreprocessor):
         Returns:
             dict: ``inputs`` ``(N, C, H, W)`` float32 and ``data_samples``: in training the float32
             scores ``(N, num_classes)``, otherwise a list of samples.
+
+        Raises:
+            ValueError: If the number of classes is not known.
         """
         samples = data.get('data_samples')
         if not training or samples is None:
@@ -53,7 +57,9 @@ class MixDataPreprocessor(ClsDataPreprocessor):
         labels, splits = cat_batch_labels([sample.gt_label for sample in samples])
         labels = self.cast_data(labels)
         num_classes = self.num_classes or samples[0].get('num_classes')
-        if len(labels) == len(samples):
+        if num_classes is None:
+            raise ValueError('One-hot labels need the number of classes: set data_preprocessor.num_classes.')
+        if all(len(sample.gt_label) == 1 for sample in samples):
             return F.one_hot(labels, num_classes).float()
         # Several labels an image.
         return self.cast_data(batch_label_to_onehot(labels, splits, num_classes)).float()

@@ -1,21 +1,15 @@
 # Copyright (c) MMMixPro contributors.
-import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pipeline
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / 'benchmarks'
 STAGES = ['LoadImageFromFile', 'RandomResizedCrop', 'RandomFlip', 'RandAugment', 'RandomErasing', 'PackInputs']
-
-
-@pytest.fixture
-def pipeline(monkeypatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return importlib.import_module('pipeline')
 
 
 def test_script(tmp_path):
@@ -42,7 +36,7 @@ def test_script(tmp_path):
         assert name in done.stdout
 
 
-def test_every_pipeline_makes_a_training_tensor(pipeline, tmp_path):
+def test_every_pipeline_makes_a_training_tensor(tmp_path):
     pipeline.generate(tmp_path, 1, pipeline.np.random.default_rng(0))
     (path,) = pipeline.find_images(tmp_path)
     for name, make in pipeline.make_pipelines().items():
@@ -51,7 +45,7 @@ def test_every_pipeline_makes_a_training_tensor(pipeline, tmp_path):
         assert str(image.dtype) == ('torch.float32' if 'float32' in name else 'torch.uint8'), name
 
 
-def test_all_pipelines_meet_the_same_images(pipeline):
+def test_all_pipelines_meet_the_same_images():
     seen = [[], []]
     takes = [pipeline.in_turn(files.append, 'abc', 2) for files in seen]
     for take in (takes[0], takes[1], takes[1], takes[0]):
@@ -59,6 +53,6 @@ def test_all_pipelines_meet_the_same_images(pipeline):
     assert seen[0] == seen[1] == ['a', 'b', 'c', 'a']
 
 
-def test_folder_without_images(pipeline, tmp_path):
+def test_folder_without_images(tmp_path):
     with pytest.raises(FileNotFoundError, match='--data: expected a folder with JPEGs'):
         pipeline.find_images(tmp_path)

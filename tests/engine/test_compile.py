@@ -121,6 +121,22 @@ def test_hook_compiles_what_it_finds(build):
     assert torch.isfinite(step(model, 0)).all()
 
 
+def test_batches_of_all_kinds_stay_within_one_graph_each(build):
+    """More graphs than torch compiles of one function by default: of two sizes, with and without class
+    attention, in training and evaluation, for the backbone and the head."""
+    model = build(augments=[MASKMIX, MIXUP])
+    counter = CompileCounterWithBackend('eager')
+    compile_parts(model, backend=counter, fullgraph=True, dynamic=False)
+    for num in (4, 3):
+        for probs in ([1.0, 0.0, 0.0], [0.0, 1.0, 0.0]):
+            model.augment.probs = probs
+            step(model, 0, num)
+        with torch.no_grad():
+            model.eval()(torch.randn(num + 5, 3, 64, 64), mode='tensor')
+        model.train()
+    assert counter.frame_count == 10
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('family', ['vit', 'pvt'])
 def test_same_steps_through_inductor(family, build):

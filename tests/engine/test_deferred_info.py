@@ -105,6 +105,17 @@ def test_works_with_mmengines_optimizer_wrapper(train):
     assert train('deferred', **DEFERRED)[0] == expected
 
 
+def test_gradient_norms_while_gradients_accumulate(train):
+    """One for each update, as mmengine's."""
+    accumulate = {'optim_wrapper.accumulative_counts': 3}
+    expected, checkpoint, _ = train('stock', **accumulate)
+    logs, deferred, _ = train('deferred', **accumulate, **DEFERRED, **{'optim_wrapper.type': 'AsyncOptimWrapper'})
+    assert logs == expected
+    norms = [saved['message_hub']['log_scalars']['train/grad_norm'].data[0] for saved in (checkpoint, deferred)]
+    assert norms[0].tolist() == norms[1].tolist()
+    assert len(norms[0]) == 8
+
+
 def wrapper(model, **kwargs):
     return AsyncOptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), **kwargs)
 
@@ -114,6 +125,8 @@ def test_bfloat16_runs_under_autocast():
     for dtype, expected in (('bfloat16', torch.bfloat16), (None, torch.float32)):
         with wrapper(model, dtype=dtype).optim_context(model):
             assert model(torch.randn(2, 4)).dtype == expected
+    with torch.autocast('cpu', torch.bfloat16), wrapper(model).optim_context(model):
+        assert model(torch.randn(2, 4)).dtype == torch.bfloat16  # None leaves it as it is
 
 
 def test_clips_and_keeps_the_norm():
@@ -122,7 +135,8 @@ def test_clips_and_keeps_the_norm():
     before = model.weight.detach().clone()
     optim_wrapper.update_params(100 * model(torch.ones(1, 4)).sum())
     # 4 outputs, each with 4 inputs of one and a bias.
-    torch.testing.assert_close(optim_wrapper.grad_norm, torch.tensor(100 * 20**0.5))
+    torch.testing.assert_close(optim_wrapper.pop_grad_norm(), torch.tensor(100 * 20**0.5))
+    assert optim_wrapper.pop_grad_norm() is None
     torch.testing.assert_close(before - model.weight, torch.full((4, 4), 0.1 * 0.5 / 20**0.5))
 
 

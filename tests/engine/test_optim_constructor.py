@@ -40,3 +40,19 @@ def test_same_steps_from_fewer_groups(family, classifier_cfg, vit_cfg, pvt_cfg):
         wrapper.step()
     for own, other in zip(stock.parameters(), merged.parameters(), strict=True):
         assert torch.equal(own, other)
+
+
+def test_shared_parameters_are_refused():
+    """torch would only warn and update them twice."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    cfg = dict(
+        optimizer=dict(type='SGD', lr=0.1, weight_decay=0.1),
+        constructor='MergedOptimWrapperConstructor',
+        paramwise_cfg=dict(bias_decay_mult=0.0),
+    )
+    init_default_scope('mmpretrain')
+    with pytest.raises(ValueError, match='bypass_duplicate=True'):
+        build_optim_wrapper(model, cfg)
+    cfg['paramwise_cfg']['bypass_duplicate'] = True
+    assert sum(len(group['params']) for group in build_optim_wrapper(model, cfg).optimizer.param_groups) == 3

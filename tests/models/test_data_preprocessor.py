@@ -24,6 +24,7 @@ SAMPLES = dict(
     labels=lambda: [DataSample().set_gt_label(label) for label in (3, 0, 6, 3, 1)],
     one=lambda: [DataSample().set_gt_label(5)],
     scores=lambda: [DataSample().set_gt_score(score) for score in torch.eye(7).flip(0)[:4] / 2],
+    as_many_as_images=lambda: [DataSample().set_gt_label(labels) for labels in ([0, 3], [5], [])],
     several=lambda: [DataSample().set_gt_label(labels) for labels in ([0, 3], [6], [1, 2, 5])],
 )
 
@@ -67,6 +68,11 @@ def test_leaves_the_samples_alone():
 
 def test_without_labels():
     assert MixDataPreprocessor(num_classes=7)(dict(inputs=torch.zeros(2, 3, 8, 8)), True)['data_samples'] is None
+
+
+def test_number_of_classes_is_needed():
+    with pytest.raises(ValueError, match='data_preprocessor.num_classes'):
+        MixDataPreprocessor()(dict(inputs=torch.zeros(5, 3, 8, 8), data_samples=SAMPLES['labels']()), training=True)
 
 
 def test_is_the_default_of_our_classifiers_and_may_be_replaced(build):

@@ -3,15 +3,18 @@
 
 import itertools
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import BATCH_AUGMENTS
 from mmpretrain.structures import DataSample
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 MASKMIX = dict(type='MixProBatchAugment', mask_size=32)
 TRANSMIX = dict(type='TransMixBatchAugment')
@@ -22,12 +25,23 @@ METHODS = {
     'transmix': dict(type='MixClassifier', augments=[TRANSMIX], labels=dict(type='AttentionLabels')),
     'area': dict(type='MixClassifier', augments=[MASKMIX]),
     'mixup': dict(augments=[dict(type='Mixup', alpha=0.8)]),
+    'cutmix': dict(augments=[dict(type='CutMix', alpha=1.0)]),
     'none': dict(augments=[]),
 }
 
 
+OPTIM_WRAPPER = dict(
+    type='AsyncOptimWrapper',
+    dtype='bfloat16',
+    constructor='MergedOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=1e-3, fused=True),
+    paramwise_cfg=dict(norm_decay_mult=0.0),
+    clip_grad=dict(max_norm=5.0),
+)
+
+
 class Watch(TorchDispatchMode):
-    """Counts operators, and names those that bring a tensor of a GPU to the host."""
+    """Counts operators, and names those that make the host wait: reads, and copies between devices."""
 
     def __init__(self):
         super().__init__()
@@ -36,22 +50,23 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.operators[str(func)] += 1
-        if any(isinstance(arg, torch.Tensor) and arg.is_cuda for arg in args):
-            kinds = {arg.device.type for arg in args if isinstance(arg, torch.Tensor) and arg.ndim}
-            if (
-                'local_scalar_dense' in str(func)
-                or (kwargs or {}).get('device') == torch.device('cpu')
-                or len(kinds) > 1
-            ):
-                self.waits.append(str(func))
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
+        # Numbers in tensors without dimensions travel with the kernel.
+        crosses = len({tensor.device.type for tensor in tensors if tensor.ndim}) > 1
+        if 'local_scalar_dense' in str(func) or (crosses and not (kwargs or {}).get('non_blocking')):
+            self.waits.append(str(func))
+        return out
 
 
-def watch_on_fake_gpu(step):
+def watch_on_fake_gpu(prepare):
     """Run a step on a GPU that need not be there: its tensors have no values, to need one is an error."""
-    with FakeTensorMode(allow_non_fake_inputs=True), Watch() as watch:
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        step = prepare()
+        watch = Watch()
         try:
-            step()
+            with watch:
+                step()
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             watch.waits.append(str(error))
     return watch.waits
@@ -59,10 +74,13 @@ def watch_on_fake_gpu(step):
 
 @pytest.mark.parametrize('method', METHODS)
 def test_step_does_not_wait_for_the_device(method, build):
-    def step():
+    def prepare():
         with torch.device('cuda'):
             model = build(data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3), **METHODS[method])
         model.data_preprocessor._device = torch.device('cuda')
+        return lambda: step(model)
+
+    def step(model):
         images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8, device='cpu')
         samples = [DataSample().set_gt_label(i) for i in range(4)]
         data = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
@@ -70,7 +88,7 @@ def test_step_does_not_wait_for_the_device(method, build):
         assert data['data_samples'].is_cuda
         assert model.loss(**data)['loss'].is_cuda
 
-    assert watch_on_fake_gpu(step) == []
+    assert watch_on_fake_gpu(prepare) == []
 
 
 @pytest.mark.parametrize(
@@ -81,13 +99,15 @@ def test_step_does_not_wait_for_the_device(method, build):
         lambda x: bool((x > 0).all()),
         lambda x: x.tolist(),
         lambda x: x.cpu(),
+        lambda x: x[torch.arange(2)],
+        lambda x: x + torch.ones(3).to('cuda'),
         lambda x: x[x > 0],
         lambda x: x.nonzero(),
         lambda x: x.repeat_interleave(x.long()),
     ],
 )
 def test_such_a_wait_would_be_seen(wait):
-    assert watch_on_fake_gpu(lambda: wait(torch.ones(3, device='cuda')))
+    assert watch_on_fake_gpu(lambda: partial(wait, torch.ones(3, device='cuda')))
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -108,16 +128,16 @@ def test_no_loop_over_samples(method, build):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('method', METHODS)
 def test_step_does_not_wait_for_a_gpu(method, build):
-    """torch's own word for it, forward and backward."""
+    """torch's own word for it, from the batch to the optimizer's update."""
     model = build(data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3), **METHODS[method]).cuda()
     model.train()
+    optim_wrapper = build_optim_wrapper(model, OPTIM_WRAPPER)
     for index in range(4):
         images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8).pin_memory()
         samples = [DataSample().set_gt_label(i) for i in range(4)]
         torch.cuda.set_sync_debug_mode('error' if index else 'default')
         try:
-            data = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
-            model.loss(**data)['loss'].backward()
+            model.train_step(dict(inputs=images, data_samples=samples), optim_wrapper)
         finally:
             torch.cuda.set_sync_debug_mode('default')
 

@@ -115,7 +115,10 @@ def test_mixing_any_layout(layout):
         images = images[:, :1].expand(-1, 3, -1, -1)
     else:
         images.requires_grad_()
-    assert torch.equal(plan.mix_images(images), plan.mix_images(images.detach().clone().contiguous()))
+    mixed = plan.mix_images(images)
+    assert torch.equal(mixed, plan.mix_images(images.detach().clone().contiguous()))
+    if layout == 'channels_last':
+        assert mixed.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_scores_are_weighed_per_image():

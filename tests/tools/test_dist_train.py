@@ -22,6 +22,24 @@ def test_two_ranks_draw_different_masks_and_keep_equal_weights(tiny, output):
     assert 'made for batches of 1024, this run has 8 (4 per rank x 2 ranks x 1' in output
 
 
+def test_two_ranks_train_fast(tiny):
+    """Compiled, in bfloat16, with deferred logs, over batches of two sizes, in training and evaluation."""
+    options = [
+        'default_hooks.compile.type=CompileHook', 'default_hooks.compile.backend=aot_eager',
+        'default_hooks.runtime_info.type=DeferredRuntimeInfoHook', 'optim_wrapper.type=AsyncOptimWrapper',
+        'optim_wrapper.dtype=bfloat16', 'optim_wrapper.constructor=MergedOptimWrapperConstructor',
+        'optim_wrapper.optimizer.fused=True', 'optim_wrapper.clip_grad.max_norm=5.0',
+        'data_preprocessor.channels_last=True', 'train_dataloader.batch_size=3', 'val_dataloader.batch_size=3',
+    ]  # fmt: skip
+    output = tiny.run('--work-dir', 'fast', '--cfg-options', *options, ranks=2)
+    first, second = (tiny.checkpoint(f'fast/rank{rank}.pt') for rank in (0, 1))
+    for name, weight in first['weights'].items():
+        assert torch.isfinite(weight).all()
+        assert torch.equal(weight, second['weights'][name]), name
+    assert 'grad_norm: ' in output
+    assert 'recompile_limit' not in output
+
+
 def test_killed_ranks_resume_to_the_same_weights(tiny, output):
     iteration = 4 + random.SystemRandom().randrange(3)
     tiny.kill_at(iteration, 'killed', ranks=2)

@@ -85,6 +85,7 @@ def test_resume_takes_a_file_or_the_last_checkpoint(planned, checkpoint, tiny):
         (['--auto-scale-lr', '--cfg-options', 'auto_scale_lr._delete_=True'], ValueError,
          'base_batch_size'),
         (['--amp', '--cfg-options', 'optim_wrapper.type=X'], ValueError, 'AmpOptimWrapper'),
+        (['--amp', '--cfg-options', 'optim_wrapper.dtype=bfloat16'], ValueError, 'bfloat16 already.*Leave --amp out'),
         (['--cfg-options', 'model.head.num_classes=1'], ValueError,
          r'2 classes, but model\.head .* room for 1'),
     ],

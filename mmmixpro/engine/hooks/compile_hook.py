@@ -2,6 +2,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -18,11 +19,15 @@ def compile_parts(model: Any, **options: Any) -> None:
         model: The classifier.
         **options: Of ``torch.compile``.
     """
+    # All parts count towards one limit: each with and without class attention, in training and
+    # evaluation, for whole batches and for last ones. Beyond it torch would go on uncompiled.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for module in model.modules():
         # mmpretrain's ViT holds NumPy numbers, each of which would break the graph.
         if isinstance(getattr(module, 'drop_prob', None), np.floating):
             module.drop_prob = float(module.drop_prob)
-    for part in (model.backbone, model.neck, model.head):
+    for name in ('backbone', 'neck', 'head'):
+        part = getattr(model, name, None)
         if part is not None:
             part.compile(**options)
 
@@ -32,8 +37,9 @@ class CompileHook(Hook):
     """Train with ``torch.compile``: the backbone, neck and head become one graph each.
 
     mmengine's ``compile=True`` compiles the whole training step instead, losses, logs and all, which
-    breaks into dozens of graphs. Steps with and without class attention are two graphs, and so is
-    evaluation; each is compiled when it first occurs.
+    breaks into dozens of graphs. Steps with and without class attention are two graphs, evaluation
+    is a third; each is compiled when it first occurs. In distributed training torch splits them where
+    gradients are exchanged.
 
     Args:
         fullgraph: Whether a graph that breaks is an error.

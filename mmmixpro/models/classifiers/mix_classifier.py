@@ -120,7 +120,10 @@ class MixClassifier(ImageClassifier):
             return plan, inputs if plan is None else plan.mix_images(inputs), scores
         if augment is None:
             return None, inputs, scores
-        return None, *augment(inputs, scores)
+        # mmpretrain's augments draw a permutation where torch's default is, and to index by one on the
+        # host would wait for the device.
+        with torch.device(inputs.device):
+            return None, *augment(inputs, scores)
 
     def _forward(self, images: Tensor, with_attention: bool) -> tuple[Tensor, Tensor | None]:
         """Logits and, where asked for, class attention, from one forward pass."""
