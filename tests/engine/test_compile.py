@@ -122,8 +122,8 @@ def test_hook_compiles_what_it_finds(build):
 
 
 def test_batches_of_all_kinds_stay_within_one_graph_each(build):
-    """More graphs than torch compiles of one function by default: of two sizes, with and without class
-    attention, in training and evaluation, for the backbone and the head."""
+    """Of two sizes, with and without class attention, in training and evaluation: torch compiles eight graphs
+    of a module before it gives up, these are six of the backbone and four of the head."""
     model = build(augments=[MASKMIX, MIXUP])
     counter = CompileCounterWithBackend('eager')
     compile_parts(model, backend=counter, fullgraph=True, dynamic=False)

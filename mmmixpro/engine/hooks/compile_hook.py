@@ -2,7 +2,6 @@
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -19,9 +18,6 @@ def compile_parts(model: Any, **options: Any) -> None:
         model: The classifier.
         **options: Of ``torch.compile``.
     """
-    # All parts count towards one limit: each with and without class attention, in training and
-    # evaluation, for whole batches and for last ones. Beyond it torch would go on uncompiled.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     for module in model.modules():
         # mmpretrain's ViT holds NumPy numbers, each of which would break the graph.
         if isinstance(getattr(module, 'drop_prob', None), np.floating):
