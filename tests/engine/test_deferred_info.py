@@ -65,7 +65,8 @@ def train(tmp_path, classifier_cfg):
             log_processor=dict(by_epoch=by_epoch),
             randomness=dict(seed=3),
             log_level='ERROR',
-            experiment_name=f'{name}_{by_epoch}',
+            # mmengine names its loggers after it and the second; two tests in one second must not share them.
+            experiment_name=f'{tmp_path.name}_{name}',
         )
         cfg = Config(cfg)
         cfg.merge_from_dict(options)
