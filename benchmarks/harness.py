@@ -71,6 +71,15 @@ def find_methods(model: str) -> dict[str, Path]:
     return {BASELINE: found.pop(BASELINE), **found}
 
 
+def timing_config(path: Path) -> Config:
+    """A method's config as far as time goes: a frozen teacher takes as long with any weights, so none are loaded."""
+    cfg = Config.fromfile(path)
+    for augment in cfg.model.get('train_cfg', {}).get('augments', []):
+        if 'teacher' in augment:
+            augment.teacher.pop('init_cfg', None)
+    return cfg
+
+
 def build_classifier(cfg: Config, device: torch.device, seed: int = 0) -> nn.Module:
     """The classifier of a config as its runner would build it, initialised and in training mode."""
     init_default_scope('mmpretrain')
@@ -81,9 +90,13 @@ def build_classifier(cfg: Config, device: torch.device, seed: int = 0) -> nn.Mod
 
 
 def own_mixers(classifier: nn.Module) -> list[BatchMixer]:
-    """The mixers of this package that a classifier draws from."""
+    """The mixers of this package that a classifier draws from.
+
+    But for those with a teacher: its forward pass is all they cost, and part of the training step's time.
+    """
     augment: Any = getattr(classifier, 'augment', None)
-    return [one for one in augment.augments if isinstance(one, BatchMixer)] if augment else []
+    mixers = [one for one in augment.augments if isinstance(one, BatchMixer)] if augment else []
+    return [mixer for mixer in mixers if not hasattr(mixer, 'teacher')]
 
 
 def label_batches(num: int, num_classes: int, count: int) -> Iterator[list[DataSample]]:

@@ -26,8 +26,8 @@ from harness import (
     ratios,
     save,
     spread,
+    timing_config,
 )
-from mmengine.config import Config
 from mmpretrain.models import CutMix
 from timm.data.mixup import Mixup as TimmMixup
 from torch import Tensor
@@ -47,7 +47,7 @@ def our_mixers(model: str, device: torch.device) -> dict[str, Callable[[Tensor, 
     """Mixers of this package in the configs of a model, by class name, each at hand of its own model."""
     found: dict[str, Callable[[Tensor, Tensor], Any]] = {}
     for path in find_methods(model).values():
-        cfg = Config.fromfile(path)
+        cfg = timing_config(path)
         classifier = build_classifier(cfg, device)
         for mixer in own_mixers(classifier):
             found.setdefault(type(mixer).__name__, draw_and_apply(mixer, classifier))

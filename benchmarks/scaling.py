@@ -16,9 +16,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import build_classifier, common_arguments, find_methods, interleave, own_mixers, print_table, save, spread
+from harness import (
+    build_classifier,
+    common_arguments,
+    find_methods,
+    interleave,
+    own_mixers,
+    print_table,
+    save,
+    spread,
+    timing_config,
+)
 from matplotlib.figure import Figure
-from mmengine.config import Config
 from mmpretrain.models.losses import LabelSmoothLoss
 
 from mmmixpro.mixing import BatchMixer
@@ -56,9 +65,7 @@ def loss(batch: int, classes: int, device: torch.device) -> Callable:
 
 def measure(args: argparse.Namespace) -> list[dict]:
     device = torch.device(args.device)
-    classifiers = {
-        name: build_classifier(Config.fromfile(path), device) for name, path in find_methods('deit-t').items()
-    }
+    classifiers = {name: build_classifier(timing_config(path), device) for name, path in find_methods('deit-t').items()}
     rows = []
     for axis, sizes in SIZES.items():
         steps: dict[tuple, Callable] = {}

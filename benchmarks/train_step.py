@@ -32,6 +32,7 @@ from harness import (
     ratios,
     save,
     spread,
+    timing_config,
 )
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -136,7 +137,7 @@ def measure(args: argparse.Namespace, model: str, precision: str, compiled: bool
     warmup = max(args.warmup, 12 if compiled else 0)
     count = warmup + args.rounds + MEMORY_STEPS
     steps = {
-        name: our_step(Config.fromfile(path), images, precision, compiled, args.seed, count)
+        name: our_step(timing_config(path), images, precision, compiled, args.seed, count)
         for name, path in chosen.items()
     }
     if model in TIMM:

@@ -1,6 +1,17 @@
 # Copyright (c) MMMixPro contributors.
-from .base import BatchMixer
+from .attentive_cutmix import AttentiveCutMix
+from .base import BatchMixer, CellMixer
+from .gridmix import GridMix
 from .mixpro import MixProBatchAugment
+from .saliencymix import SaliencyMix
 from .transmix import TransMixBatchAugment
 
-__all__ = ['BatchMixer', 'MixProBatchAugment', 'TransMixBatchAugment']
+__all__ = [
+    'AttentiveCutMix',
+    'BatchMixer',
+    'CellMixer',
+    'GridMix',
+    'MixProBatchAugment',
+    'SaliencyMix',
+    'TransMixBatchAugment',
+]

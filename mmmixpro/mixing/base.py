@@ -1,4 +1,5 @@
 # Copyright (c) MMMixPro contributors.
+import math
 from abc import ABCMeta, abstractmethod
 
 import numpy as np
@@ -30,8 +31,8 @@ class BatchMixer(metaclass=ABCMeta):
         """Draw what to mix, or None where ``prob`` decides to leave this batch as it is.
 
         Args:
-            images: ``(N, C, H, W)``; only their shape and device matter to mixers that no model
-                guides.
+            images: ``(N, C, H, W)``, left as they are. Mixers that look for salient parts read them, the others
+                only their shape and device.
             model: The classifier under training, for mixers that it guides.
         """
         if np.random.rand() >= self.prob:
@@ -41,6 +42,9 @@ class BatchMixer(metaclass=ABCMeta):
     @abstractmethod
     def draw(self, images: Tensor, model: nn.Module | None) -> MixPlan:
         """Draw the plan of a batch that is mixed."""
+
+    def init_weights(self) -> None:  # noqa: B027 (optional to override)
+        """Load what the mixer itself needs, a teacher for example; called on every rank, before training."""
 
     def check_token_stride(self, stride: int) -> None:  # noqa: B027 (optional to override)
         """Raise ValueError if the mixer does not fit tokens of ``stride`` pixels."""
@@ -60,3 +64,41 @@ class BatchMixer(metaclass=ABCMeta):
         if plan is None:
             return inputs, scores
         return plan.mix_images(inputs), plan.mix_scores(scores, plan.lam, 1 - plan.lam)
+
+
+class CellMixer(BatchMixer):
+    """A mixer whose masks are made of square cells, laid from the top left corner of the image.
+
+    Args:
+        mask_size: Side of a mask cell in pixels. Where it does not divide the image, the last row and column of
+            cells are cropped.
+        prob: Chance in [0, 1] that a batch is mixed at all.
+
+    Raises:
+        ValueError: If an argument is out of its range, or, from :meth:`check_token_stride`, if ``mask_size`` is not
+            a multiple of the token stride, or, at the first batch, if one cell covers the whole image.
+    """
+
+    def __init__(self, mask_size: int, prob: float = 1.0):
+        super().__init__(prob)
+        if not isinstance(mask_size, int) or mask_size < 1:
+            raise ValueError(f'mask_size is the side of a mask cell in pixels, a positive integer; got {mask_size!r}.')
+        self.mask_size = mask_size
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of cells that cover an image."""
+        grid = (math.ceil(height / self.mask_size), math.ceil(width / self.mask_size))
+        if math.prod(grid) == 1:
+            raise ValueError(
+                f'mask_size={self.mask_size} makes one cell of images of {height} x {width} px, which leaves nothing '
+                'to mix. Set mask_size to a quarter of the image or so, in train_cfg.augments.'
+            )
+        return grid
+
+    def check_token_stride(self, stride: int) -> None:
+        if self.mask_size % stride:
+            raise ValueError(
+                f'mask_size={self.mask_size} is not a multiple of the token stride of this backbone, '
+                f'{stride} px, so tokens would show both images. Set mask_size to a multiple of {stride} '
+                'in train_cfg.augments, or change the patch size of the backbone.'
+            )

@@ -35,6 +35,11 @@ def random_cells(num: int, grid: tuple[int, int], keep: int | Tensor, device: to
     return (order < keep).view(num, *grid)
 
 
+def half_side(side: int, lam: float) -> int:
+    """Half of what CutMix's box of area ``1 - lam`` takes of a side of the image, in pixels."""
+    return int(side * math.sqrt(1 - lam)) // 2
+
+
 def random_box(size: tuple[int, int], lam: float) -> tuple[int, int, int, int]:
     """CutMix's box of area ``1 - lam``, its centre uniform, clipped by the image.
 
@@ -43,7 +48,7 @@ def random_box(size: tuple[int, int], lam: float) -> tuple[int, int, int, int]:
     """
     bounds: list[int] = []
     for side in size:
-        half = int(side * math.sqrt(1 - lam)) // 2
+        half = half_side(side, lam)
         centre = np.random.randint(side)
         bounds += [max(centre - half, 0), min(centre + half, side)]
     top, bottom, left, right = bounds

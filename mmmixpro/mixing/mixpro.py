@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmmixpro.structures import MixPlan
 
-from .base import BatchMixer
+from .base import CellMixer
 from .masks import flipped_partners, random_cells, random_partners
 
 ROUNDING = dict(floor=np.floor, ceil=np.ceil)
@@ -19,7 +19,7 @@ AREAS = ('area', 'count')
 
 
 @BATCH_AUGMENTS.register_module()
-class MixProBatchAugment(BatchMixer):
+class MixProBatchAugment(CellMixer):
     r"""MaskMix, the image half of MixPro: two images mixed on a grid of random cells.
 
     `MixPro: Data Augmentation with MaskMix and Progressive Attention Labeling for Vision
@@ -60,9 +60,7 @@ class MixProBatchAugment(BatchMixer):
         lam: str = 'area',
         pairing: str = 'random',
     ):
-        super().__init__(prob)
-        if not isinstance(mask_size, int) or mask_size < 1:
-            raise ValueError(f'mask_size is the side of a mask cell in pixels, a positive integer; got {mask_size!r}.')
+        super().__init__(mask_size, prob)
         if alpha <= 0:
             raise ValueError(f'alpha of Beta(alpha, alpha) must be positive, got {alpha}.')
         for name, value, choices in (
@@ -73,7 +71,6 @@ class MixProBatchAugment(BatchMixer):
         ):
             if value not in choices:
                 raise ValueError(f'{name} must be one of {list(choices)}, got {value!r}.')
-        self.mask_size = mask_size
         self.alpha = alpha
         self.per_image = mode == 'elem'
         self.round = ROUNDING[rounding]
@@ -82,23 +79,10 @@ class MixProBatchAugment(BatchMixer):
 
     def draw(self, images: Tensor, model: nn.Module | None = None) -> MixPlan:
         num, _, height, width = images.shape
-        grid = (math.ceil(height / self.mask_size), math.ceil(width / self.mask_size))
-        if math.prod(grid) == 1:
-            raise ValueError(
-                f'mask_size={self.mask_size} makes one cell of images of {height} x {width} px, which leaves nothing '
-                'to mix. Set mask_size to a quarter of the image or so, in train_cfg.augments.'
-            )
+        grid = self.grid(height, width)
         tau = np.random.beta(self.alpha, self.alpha, size=(num, 1) if self.per_image else (1, 1))
         keep = torch.from_numpy(self.round(tau * math.prod(grid)))
         keep = keep.to(images.device, non_blocking=True)
         mask = random_cells(num, grid, keep, images.device)
         plan = MixPlan(self.partners(num, images.device), mask, self.mask_size, (height, width))
         return replace(plan, lam=mask.float().mean((1, 2))) if self.count_cells else plan
-
-    def check_token_stride(self, stride: int) -> None:
-        if self.mask_size % stride:
-            raise ValueError(
-                f'mask_size={self.mask_size} is not a multiple of the token stride of this backbone, '
-                f'{stride} px, so tokens would show both images. Set mask_size to a multiple of {stride} '
-                'in train_cfg.augments, or change the patch size of the backbone.'
-            )

@@ -15,14 +15,22 @@ import mmmixpro  # noqa: F401
 from mmmixpro.mixing import BatchMixer
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-METHODS = dict(baseline='ImageClassifier', cutmix='ImageClassifier', transmix='MixClassifier', mixpro='PALClassifier')
+METHODS = dict(
+    baseline='ImageClassifier',
+    cutmix='ImageClassifier',
+    gridmix='MixClassifier',
+    saliencymix='MixClassifier',
+    attentive_cutmix='MixClassifier',
+    transmix='MixClassifier',
+    mixpro='PALClassifier',
+)
 MODELS_8XB128 = ('deit-t', 'deit-s', 'deit-b', 'pvt-t', 'pvt-s', 'pvt-m', 'pvt-l')
 LEAVES = sorted(path for method in METHODS for path in (CONFIGS / method).glob('*.py'))
 DEMO = sorted(path for path in (CONFIGS / 'demo').glob('*.py') if path.stem.startswith(('deit', 'pvt')))
 
 
 def shrink(cfg: Config) -> None:
-    """Depth, width and image size; no type, and nothing of the method."""
+    """Depth, width and image size, also of a teacher, whose weights are not at hand; nothing else of the method."""
     backbone, head = cfg.model.backbone, cfg.model.head
     if backbone.type == 'VisionTransformer':
         backbone.arch = dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48)
@@ -38,6 +46,10 @@ def shrink(cfg: Config) -> None:
         )
         head.in_channels = 16
         backbone.img_size = 128
+    for augment in cfg.model.get('train_cfg', {}).get('augments', []):
+        if 'teacher' in augment:
+            augment.teacher.update(depth=18, stem_channels=8, base_channels=8)
+            augment.teacher.pop('init_cfg')
 
 
 def batch(cfg: Config, num: int = 4) -> dict:

@@ -8,6 +8,8 @@ def build(classifier_cfg, redraw):
     def build(**kwargs):
         model = redraw(MODELS.build(classifier_cfg(**kwargs)))
         model.head.layers.head.weight.data /= 4
+        for mixer in model.mixers:
+            mixer.init_weights()
         return model
 
     return build

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
-from mmpretrain.registry import BATCH_AUGMENTS
+from mmpretrain.registry import BATCH_AUGMENTS, MODELS
 from mmpretrain.structures import DataSample
+from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,11 +19,26 @@ from torch.utils._pytree import tree_leaves
 
 MASKMIX = dict(type='MixProBatchAugment', mask_size=32)
 TRANSMIX = dict(type='TransMixBatchAugment')
+GRIDMIX = dict(type='GridMix', mask_size=16)
+
+
+@MODELS.register_module(force=True)
+class StubTeacher(nn.Conv2d):
+    """Feature maps of one layer: what initialises a ResNet reads values back."""
+
+    def __init__(self):
+        super().__init__(3, 4, 16, 16)
+
+
+ATTENTIVE = dict(type='AttentiveCutMix', teacher=dict(type='StubTeacher'), mask_size=16)
 METHODS = {
     'mixpro': dict(augments=[MASKMIX]),
     'mixpro_elem': dict(augments=[dict(MASKMIX, mode='elem')]),
     'mixpro_count': dict(augments=[dict(MASKMIX, lam='count', pairing='flip', rounding='ceil')]),
     'transmix': dict(type='MixClassifier', augments=[TRANSMIX], labels=dict(type='AttentionLabels')),
+    'gridmix': dict(type='MixClassifier', augments=[GRIDMIX]),
+    'saliencymix': dict(type='MixClassifier', augments=[dict(type='SaliencyMix')]),
+    'attentive_cutmix': dict(type='MixClassifier', augments=[ATTENTIVE]),
     'area': dict(type='MixClassifier', augments=[MASKMIX]),
     'mixup': dict(augments=[dict(type='Mixup', alpha=0.8)]),
     'cutmix': dict(augments=[dict(type='CutMix', alpha=1.0)]),
@@ -142,10 +158,11 @@ def test_step_does_not_wait_for_a_gpu(method, build):
             torch.cuda.set_sync_debug_mode('default')
 
 
-@pytest.mark.parametrize('mixer', [MASKMIX, TRANSMIX])
+@pytest.mark.parametrize('mixer', [MASKMIX, TRANSMIX, GRIDMIX, ATTENTIVE])
 def test_mixing_takes_one_more_batch_of_memory(mixer):
     images = torch.randn(16, 3, 128, 128)
     mixer = BATCH_AUGMENTS.build(mixer)
+    mixer.init_weights()
     plan = mixer.draw(images, None)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         mixed = plan.mix_images(images)

@@ -76,11 +76,21 @@ class MixClassifier(ImageClassifier):
         self.augment = _build_augment(train_cfg)
         self._check_augments()
 
+    @property
+    def mixers(self) -> list[BatchMixer]:
+        """The augments of this package."""
+        return [augment for augment in self.augment.augments if isinstance(augment, BatchMixer)]
+
+    def init_weights(self) -> None:
+        """Initialise the weights, and let the mixers load what they need; the runner calls it before training."""
+        super().init_weights()
+        for mixer in self.mixers:
+            mixer.init_weights()
+
     def _check_augments(self) -> None:
-        mixers = [augment for augment in self.augment.augments if isinstance(augment, BatchMixer)]
         if self.labels.needs_attention:
             stride = class_attention_of(self.backbone).token_stride
-            for mixer in mixers:
+            for mixer in self.mixers:
                 mixer.check_token_stride(stride)
 
     def loss(self, inputs: Tensor, data_samples: Tensor | list[DataSample]) -> dict[str, Tensor]:
