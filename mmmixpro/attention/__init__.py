@@ -1,12 +1,23 @@
 # Copyright (c) MMMixPro contributors.
-from .base import AttentionTap, ClassAttention, class_attention, class_attention_of, register_class_attention
-from .cls_row import ClassRow
+from .base import (
+    AttentionTap,
+    ClassAttention,
+    PatchAttention,
+    class_attention,
+    class_attention_of,
+    patch_attention_of,
+    register_class_attention,
+)
+from .cls_row import ClassRow, RawTokens
 
 __all__ = [
     'AttentionTap',
     'ClassAttention',
     'ClassRow',
+    'PatchAttention',
+    'RawTokens',
     'class_attention',
     'class_attention_of',
+    'patch_attention_of',
     'register_class_attention',
 ]

@@ -44,12 +44,36 @@ class ClassAttention(metaclass=ABCMeta):
         """
 
 
+class PatchAttention(ClassAttention):
+    """:class:`ClassAttention` that tells of the patches too, as :class:`~mmmixpro.mixing.SMMix` needs it."""
+
+    @abstractmethod
+    def patch_tap(self, size: tuple[int, int]) -> AbstractContextManager['AttentionTap']:
+        """Take how much the patches look at each patch, in the forward pass inside the ``with`` block.
+
+        Args:
+            size: ``(H, W)`` of the images in pixels.
+        """
+
+    @abstractmethod
+    def with_tokens(self, images: Tensor) -> tuple[tuple, Tensor]:
+        """One forward pass of the backbone that gives up its patch tokens beside its features.
+
+        Args:
+            images: ``(N, C, H, W)``.
+
+        Returns:
+            tuple[tuple, Tensor]: The features as ``backbone(images)`` returns them, and the patch tokens
+            ``(N, h * w, C)`` as they stand beside the class token that the head is given.
+        """
+
+
 class AttentionTap:
     """What a forward pass left behind.
 
     Attributes:
-        map: ``(N, h, w)`` float32 attention of the class token over the token grid, averaged over
-            heads, each map summing to 1; no gradient. None until the forward pass.
+        map: ``(N, h, w)`` float32 attention over the token grid, averaged over heads, each map summing to
+            1; no gradient. None until the forward pass.
     """
 
     map: Tensor | None = None
@@ -77,9 +101,26 @@ def class_attention_of(backbone: nn.Module) -> ClassAttention:
             return PROVIDERS[base](backbone)
     known = sorted({cls.__name__ for cls in PROVIDERS})
     raise ValueError(
-        f'{type(backbone).__name__} has no known class attention, which attention labels need. Backbones that '
-        f"have: {known}. Use one of them, use area labels (type='MixClassifier'), or write a ClassAttention for "
-        'yours and register it with mmmixpro.attention.register_class_attention.'
+        f'{type(backbone).__name__} has no known class attention, which attention labels and SMMix need. '
+        f"Backbones that have: {known}. Use one of them, use area labels (type='MixClassifier') and a mixer that needs "
+        'none, or write a ClassAttention for yours and register it with '
+        'mmmixpro.attention.register_class_attention.'
+    )
+
+
+def patch_attention_of(backbone: nn.Module) -> PatchAttention:
+    """The attention between patches of a backbone.
+
+    Raises:
+        ValueError: As :func:`class_attention_of` does, and if the provider knows class attention only.
+    """
+    provider = class_attention_of(backbone)
+    if isinstance(provider, PatchAttention):
+        return provider
+    raise ValueError(
+        f'The {type(provider).__name__} of {type(backbone).__name__} gives class attention only, and SMMix needs the '
+        'attention between patches, and their tokens. Make it a mmmixpro.attention.PatchAttention, or use a method '
+        'that class attention serves (PALClassifier).'
     )
 
 

@@ -1,19 +1,30 @@
 # Copyright (c) MMMixPro contributors.
-"""Class attention of backbones whose class token is one query of an ordinary self-attention."""
+"""Attention of backbones whose class token is one query of an ordinary self-attention."""
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from mmpretrain.models import VisionTransformer
 from torch import Tensor
 
-from .base import AttentionTap, ClassAttention, register_class_attention
+from .base import AttentionTap, ClassAttention, PatchAttention, register_class_attention
+
+Reading = Callable[[Tensor, Tensor, int], Tensor]
 
 
 @torch.no_grad()
+def _patches_seen(query: Tensor, key: Tensor, num_extra_tokens: int) -> Tensor:
+    """How much all queries, over all heads, look at each patch, in float32; ``(N, patches)``, sums to 1."""
+    with torch.autocast(query.device.type, enabled=False):
+        query, key = query.float(), key.float()
+        attention = (query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))).softmax(-1)
+        patches = attention[..., num_extra_tokens:].mean((1, 2))
+        return patches / patches.sum(1, keepdim=True)
+
+
 def class_row(query: Tensor, key: Tensor, num_extra_tokens: int) -> Tensor:
     """Attention of the class token over the patches (Eq. 3 and 4 of MixPro), in float32.
 
@@ -26,26 +37,38 @@ def class_row(query: Tensor, key: Tensor, num_extra_tokens: int) -> Tensor:
     Returns:
         Tensor: ``(N, L - num_extra_tokens)``.
     """
-    with torch.autocast(query.device.type, enabled=False):
-        query, key = query[:, :, :1].float(), key.float()
-        attention = (query @ key.transpose(-2, -1) / math.sqrt(query.size(-1))).softmax(-1)
-        patches = attention[:, :, 0, num_extra_tokens:].mean(1)
-        return patches / patches.sum(1, keepdim=True)
+    return _patches_seen(query[:, :, :1], key, num_extra_tokens)
+
+
+def patch_columns(query: Tensor, key: Tensor, num_extra_tokens: int) -> Tensor:
+    """How much the patches look at each patch: SMMix's image attention score, in float32.
+
+    The mean of each column of ``softmax(q k^T / sqrt(d))`` over heads and patch queries. Other than
+    :func:`class_row` it takes O(L^2); arguments and shapes are the same.
+    """
+    return _patches_seen(query[:, :, num_extra_tokens:], key, num_extra_tokens)
 
 
 class ClassRow(ClassAttention):
     """Reads queries and keys on their way into fused attention.
 
     The attention module calls the function that it holds as ``scaled_dot_product_attention``;
-    for the length of one forward pass that function also takes down the class row. Nothing stays
-    on the module, and, other than a forward hook, the exchange is seen by compiled code.
+    for the length of one forward pass that function also takes down the attention asked for.
+    Nothing stays on the module, and, other than a forward hook, the exchange is seen by compiled
+    code.
     """
 
     attention: Any
     num_extra_tokens: int
 
+    def tap(self, size: tuple[int, int]) -> AbstractContextManager[AttentionTap]:
+        return self._read(size, class_row)
+
+    def patch_tap(self, size: tuple[int, int]) -> AbstractContextManager[AttentionTap]:
+        return self._read(size, patch_columns)
+
     @contextmanager
-    def tap(self, size: tuple[int, int]) -> Iterator[AttentionTap]:
+    def _read(self, size: tuple[int, int], reading: Reading) -> Iterator[AttentionTap]:
         tap = AttentionTap()
         if any(side % self.token_stride for side in size):
             raise ValueError(
@@ -57,7 +80,7 @@ class ClassRow(ClassAttention):
         attend: Callable[..., Tensor] = self.attention.scaled_dot_product_attention
 
         def attend_and_record(query: Tensor, key: Tensor, value: Tensor, **kwargs: Any) -> Tensor:
-            tap.map = class_row(query, key, self.num_extra_tokens).unflatten(1, (h, w))
+            tap.map = reading(query, key, self.num_extra_tokens).unflatten(1, (h, w))
             return attend(query, key, value, **kwargs)
 
         self.attention.scaled_dot_product_attention = attend_and_record
@@ -67,11 +90,34 @@ class ClassRow(ClassAttention):
             self.attention.scaled_dot_product_attention = attend
 
 
+class RawTokens(ClassRow, PatchAttention):
+    """Backbones that return all tokens of a block, ``(N, L, C)``, for ``out_type='raw'``.
+
+    Compiled code is guarded by the value of ``out_type``, so the exchange is seen by it.
+    """
+
+    backbone: Any
+
+    def with_tokens(self, images: Tensor) -> tuple[tuple, Tensor]:
+        out_type, self.backbone.out_type = self.backbone.out_type, 'raw'
+        try:
+            blocks = self.backbone(images)
+        finally:
+            self.backbone.out_type = out_type
+        return tuple(self.feature(tokens) for tokens in blocks), blocks[-1][:, self.num_extra_tokens :]
+
+    def feature(self, tokens: Tensor) -> Any:
+        """What the backbone returns of the tokens ``(N, L, C)`` of a block, normally."""
+        # Laid out as there, too, or a compiled head would be compiled again.
+        return tokens[:, 0].contiguous()
+
+
 @register_class_attention(VisionTransformer)
-class ViTClassAttention(ClassRow):
+class ViTClassAttention(RawTokens):
     """Last block of mmpretrain's ViT and of its relatives with the same attention module."""
 
     def __init__(self, backbone: VisionTransformer):
+        self.backbone = backbone
         self.token_stride, stride_w = backbone.patch_embed.projection.stride
         self.attention = backbone.layers[-1].attn
         self.num_extra_tokens = backbone.num_extra_tokens
@@ -95,3 +141,7 @@ class ViTClassAttention(ClassRow):
                 'scaled_dot_product_attention, where its class attention could be taken. Register a '
                 "ClassAttention of its own, or use area labels (type='MixClassifier')."
             )
+
+    def feature(self, tokens: Tensor) -> Any:
+        # A distilled ViT gives two tokens.
+        return self.backbone._format_output(tokens, None)

@@ -4,6 +4,7 @@ from .base import BatchMixer, CellMixer
 from .gridmix import GridMix
 from .mixpro import MixProBatchAugment
 from .saliencymix import SaliencyMix
+from .smmix import SMMix
 from .transmix import TransMixBatchAugment
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     'CellMixer',
     'GridMix',
     'MixProBatchAugment',
+    'SMMix',
     'SaliencyMix',
     'TransMixBatchAugment',
 ]

@@ -46,6 +46,9 @@ class BatchMixer(metaclass=ABCMeta):
     def init_weights(self) -> None:  # noqa: B027 (optional to override)
         """Load what the mixer itself needs, a teacher for example; called on every rank, before training."""
 
+    def check_model(self, model: nn.Module) -> None:  # noqa: B027 (optional to override)
+        """Raise ValueError if the mixer needs another classifier around it."""
+
     def check_token_stride(self, stride: int) -> None:  # noqa: B027 (optional to override)
         """Raise ValueError if the mixer does not fit tokens of ``stride`` pixels."""
 

@@ -21,6 +21,9 @@ class MixPlan:
         size: ``(H, W)`` of the images in pixels.
         lam: ``(N,)`` float32 in [0, 1], how much of image ``i`` is left. None computes the share of
             pixels kept, i.e. the mean of the pixel mask (lambda_area below Eq. 7 of MixPro).
+        gather: ``(N, gh * gw)`` int64, where partners are not shown in their own place: the cell of the
+            partner that each cell shows where the mask is False, row by row. Cells must divide the
+            image then. None shows each cell in its place.
     """
 
     partner: Tensor
@@ -28,11 +31,15 @@ class MixPlan:
     cell: int
     size: tuple[int, int]
     lam: Tensor = None  # type: ignore[assignment]
+    gather: Tensor | None = None
 
     def __post_init__(self) -> None:
         grid = tuple(-(-side // self.cell) for side in self.size)
         assert self.mask.shape[1:] == grid, (self.mask.shape, grid)
         assert len(self.mask) in (1, len(self.partner)), self.mask.shape
+        if self.gather is not None:
+            assert self.gather.shape == (len(self.partner), math.prod(grid)), self.gather.shape
+            assert not any(side % self.cell for side in self.size), (self.size, self.cell)
         if self.lam is None:
             object.__setattr__(self, 'lam', self._pixel_share())
 
@@ -71,12 +78,31 @@ class MixPlan:
         Returns:
             Tensor: ``(N, C, H, W)``, newly allocated; the only copy of the batch that is made.
         """
+        if self.gather is not None:
+            return self._move_cells(images, self.gather)
         mixed = images[self.partner]
         # So many rows of pixels share a row of the mask, which is not spelled out for each.
         rows = math.gcd(self.cell, self.size[0])
         own, other = (tensor.unflatten(2, (-1, rows)) for tensor in (images, mixed))
         torch.where(self.pixel_mask(rows)[:, None, :, None], own, other, out=other)
         return mixed
+
+    def _move_cells(self, images: Tensor, gather: Tensor) -> Tensor:
+        """Take each cell from its image and its place, in one indexing of cells, rows of them whole."""
+        device, cell, (gh, gw) = images.device, self.cell, self.mask.shape[1:]
+        num, channels = images.shape[:2]
+        own = torch.arange(num, device=device)[:, None, None]
+        image = torch.where(self.mask, own, self.partner[:, None, None])
+        place = torch.where(self.mask, torch.arange(gh * gw, device=device).view(gh, gw), gather.view(num, gh, gw))
+        # Indices of (N, C, gh, rows of a cell, gw); the columns of a cell stay together.
+        image, place = image[:, None, :, None], place[:, None, :, None]
+        channel = torch.arange(channels, device=device)[:, None, None, None]
+        row = torch.arange(cell, device=device)[:, None]
+        blocks = images.unflatten(3, (gw, cell)).unflatten(2, (gh, cell))
+        mixed = blocks[image, channel, place // gw, row, place % gw]
+        channels_last = images.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        return mixed.flatten(4).flatten(2, 3).contiguous(memory_format=layout)
 
     def mix_scores(self, scores: Tensor, w_i: Tensor, w_j: Tensor) -> Tensor:
         """Weigh both labels of each mixed image: ``w_i * y_i + w_j * y_j``.

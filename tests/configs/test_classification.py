@@ -23,6 +23,7 @@ METHODS = dict(
     attentive_cutmix='MixClassifier',
     transmix='MixClassifier',
     mixpro='PALClassifier',
+    smmix='SMMixClassifier',
 )
 MODELS_8XB128 = ('deit-t', 'deit-s', 'deit-b', 'pvt-t', 'pvt-s', 'pvt-m', 'pvt-l')
 LEAVES = sorted(path for method in METHODS for path in (CONFIGS / method).glob('*.py'))
@@ -30,8 +31,9 @@ DEMO = sorted(path for path in (CONFIGS / 'demo').glob('*.py') if path.stem.star
 
 
 def shrink(cfg: Config) -> None:
-    """Depth, width and image size, also of a teacher, whose weights are not at hand; nothing else of the method."""
+    """Depth, width, image size and drop path, also of a teacher, whose weights are not at hand; nothing else."""
     backbone, head = cfg.model.backbone, cfg.model.head
+    backbone.drop_path_rate = 0.0  # of one block and four samples it may leave nothing to learn from
     if backbone.type == 'VisionTransformer':
         backbone.arch = dict(embed_dims=24, num_layers=2, num_heads=2, feedforward_channels=48)
         head.in_channels = 24
@@ -71,6 +73,9 @@ def step(cfg: Config) -> dict:
     before = {name: param.clone() for name, param in model.named_parameters()}
     log = model.train_step(batch(cfg), optim_wrapper)
     frozen = [name for name, param in model.named_parameters() if torch.equal(param, before[name])]
+    if cfg.model.type == 'SMMixClassifier' and cfg.model.train_cfg.augments[0].type != 'SMMix':
+        # The token head learns from SMMix's batches alone.
+        frozen = [name for name in frozen if not name.startswith('token_head.')]
     assert not frozen, f'no step for {frozen}'
     return log
 

@@ -6,7 +6,7 @@ from mmpretrain.registry import MODELS
 
 MASKMIX = dict(type='MixProBatchAugment', mask_size=32)
 RESNET = dict(type='ResNet', depth=18)
-WITH_ATTENTION = ['PALClassifier', 'MixClassifier']
+WITH_ATTENTION = ['PALClassifier', 'MixClassifier', 'SMMixClassifier']
 
 
 @pytest.mark.parametrize('type', WITH_ATTENTION)

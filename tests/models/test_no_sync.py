@@ -40,6 +40,7 @@ METHODS = {
     'saliencymix': dict(type='MixClassifier', augments=[dict(type='SaliencyMix')]),
     'attentive_cutmix': dict(type='MixClassifier', augments=[ATTENTIVE]),
     'area': dict(type='MixClassifier', augments=[MASKMIX]),
+    'smmix': dict(type='SMMixClassifier', augments=[dict(type='SMMix')]),
     'mixup': dict(augments=[dict(type='Mixup', alpha=0.8)]),
     'cutmix': dict(augments=[dict(type='CutMix', alpha=1.0)]),
     'none': dict(augments=[]),

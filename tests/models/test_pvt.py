@@ -9,6 +9,7 @@ import pytest
 import torch
 from mmpretrain.registry import MODELS
 
+from mmmixpro.attention import class_attention_of
 from mmmixpro.models import PVT
 
 # Millions of parameters with a head of 1000 classes, as published.
@@ -145,6 +146,23 @@ def test_class_token_enters_stage_4(size, pair):
     torch.testing.assert_close(feature, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('size', [(64, 64), (96, 160)])
+def test_raw_is_all_tokens_of_the_last_stage(size, pvt_cfg, redraw):
+    """Class token first, all through the final norm."""
+    backbone = redraw(MODELS.build(pvt_cfg(out_type='raw')))
+    images = torch.randn(2, 3, *size)
+    stages = []
+    backbone.stages[-1].register_forward_hook(lambda _, args, out: stages.append(out))
+    (tokens,) = backbone.eval()(images)
+    ((featmap, _),) = stages
+    torch.testing.assert_close(tokens[:, 1:], backbone.norm(featmap.flatten(2).transpose(1, 2)))
+    plain = MODELS.build(pvt_cfg())
+    plain.load_state_dict(backbone.state_dict())
+    torch.testing.assert_close(tokens[:, 0], plain.eval()(images)[0])
+    with pytest.raises(ValueError, match=r"out_type='cls_token'.*'raw'"):
+        class_attention_of(backbone)
+
+
 def test_strides_of_the_real_archs():
     cfg = dict(type='PVT', arch='tiny', out_type='featmap', out_indices=(1, 3))
     maps = MODELS.build(cfg)(torch.randn(1, 3, 64, 96))
@@ -233,7 +251,7 @@ def test_layer_depth_rises_towards_the_head(out_type, prefix, pvt_cfg):
     [
         (dict(arch='huge'), "arch.*small.*'huge'"),
         (dict(arch=dict(embed_dims=[8, 16, 24, 32])), 'num_layers'),
-        (dict(out_type='raw'), "out_type.*featmap.*'raw'"),
+        (dict(out_type='avg'), "out_type.*featmap.*'avg'"),
         (dict(img_size=72), 'img_size=72.*32'),
         (dict(img_size=(64, 70)), 'img_size.*32'),
     ],

@@ -1,4 +1,6 @@
 # Copyright (c) MMMixPro contributors.
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -143,3 +145,42 @@ def test_lam_given_is_kept():
 def test_a_mask_that_does_not_fit_is_our_own_mistake(shape):
     with pytest.raises(AssertionError):
         MixPlan(torch.tensor([1, 0]), torch.ones(shape, dtype=torch.bool), 4, (8, 8))
+
+
+@pytest.mark.parametrize('shared', [False, True])
+@pytest.mark.parametrize(('cell', 'size'), [(4, (8, 12)), (16, (48, 32)), (1, (3, 4))])
+def test_cells_of_the_partner_from_elsewhere(cell, size, shared):
+    num = 4
+    plan = random_plan(num, cell, size, shared)
+    grid = plan.mask.shape[1:]
+    gather = torch.randint(grid.numel(), (num, grid.numel()))
+    plan = dataclasses.replace(plan, gather=gather)
+    images = torch.randn(num, 3, *size)
+    before = images.clone()
+    for layout in (images, images.to(memory_format=torch.channels_last), images.byte(), images.double()):
+        mixed = plan.mix_images(layout)
+        assert mixed.dtype == layout.dtype
+        assert mixed.data_ptr() != layout.data_ptr()
+        assert mixed.is_contiguous(memory_format=torch.channels_last) or layout.is_contiguous()
+        for i, own in enumerate(plan.mask.expand(num, -1, -1).flatten(1).tolist()):
+            for here, (kept, there) in enumerate(zip(own, gather[i].tolist(), strict=True)):
+                source, place = (i, here) if kept else (plan.partner[i], there)
+                cells = [
+                    (slice(None), *(slice(k * cell, (k + 1) * cell) for k in divmod(p, grid[1]))) for p in (here, place)
+                ]
+                assert torch.equal(mixed[i][cells[0]], layout[source][cells[1]])
+    assert torch.equal(images, before)
+    # All else is as without it.
+    assert torch.equal(plan.lam, area_shares(plan))
+
+
+def area_shares(plan):
+    masks = pixel_masks(plan, len(plan.partner))
+    return torch.tensor([oracle.lambda_area(mask) for mask in masks], dtype=torch.float32)
+
+
+@pytest.mark.parametrize(('gather', 'size'), [((2, 3), (8, 8)), ((1, 4), (8, 8)), ((2, 4), (8, 7))])
+def test_a_gather_that_does_not_fit_is_our_own_mistake(gather, size):
+    mask = torch.ones(2, 2, 2, dtype=torch.bool)
+    with pytest.raises(AssertionError):
+        MixPlan(torch.tensor([1, 0]), mask, 4, size, gather=torch.zeros(gather, dtype=torch.int64))

@@ -12,7 +12,7 @@ from mmpretrain.models.utils import resize_pos_embed, to_2tuple
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from mmmixpro.attention import ClassRow, register_class_attention
+from mmmixpro.attention import RawTokens, register_class_attention
 
 from .pvt_layers import PVTStage
 
@@ -49,7 +49,8 @@ class PVT(BaseBackbone):
             work, with resized embeddings.
         in_channels: Channels of the image.
         patch_sizes: Patch side of each stage, in cells of the map before it.
-        out_type: ``'cls_token'`` returns one ``(N, C)`` feature, ``'featmap'`` the maps.
+        out_type: ``'cls_token'`` returns one ``(N, C)`` feature, ``'raw'`` all tokens of the last stage, the class
+            token first, ``(N, 1 + h * w, C)``, ``'featmap'`` the maps.
         out_indices: Stages whose maps ``'featmap'`` returns.
         drop_path_rate: Chance in [0, 1) that a sample skips a branch, rising linearly from 0 at the
             first block to this at the last.
@@ -62,7 +63,7 @@ class PVT(BaseBackbone):
     """
 
     arch_zoo = ARCH_ZOO
-    OUT_TYPES = ('cls_token', 'featmap')
+    OUT_TYPES = ('cls_token', 'raw', 'featmap')
 
     def __init__(
         self,
@@ -94,14 +95,14 @@ class PVT(BaseBackbone):
                 f'img_size={img_size} must be a multiple of the stride of the last stage, {self.stride} px.'
             )
 
-        if out_type == 'cls_token' and settings['sr_ratios'][-1] != 1:
+        if out_type != 'featmap' and settings['sr_ratios'][-1] != 1:
             raise ValueError(
-                f"sr_ratios={settings['sr_ratios']}: the last must be 1 for out_type='cls_token', for a class token "
+                f'sr_ratios={settings["sr_ratios"]}: the last must be 1 for out_type={out_type!r}, for a class token '
                 'cannot be pooled with the map.'
             )
         dims, layers = settings['embed_dims'], settings['num_layers']
         rates = torch.linspace(0, drop_path_rate, sum(layers)).tolist()
-        with_cls_token = out_type == 'cls_token'
+        with_cls_token = out_type != 'featmap'
         self.stages = ModuleList()
         for i, depth in enumerate(layers):
             size = (size[0] // patch_sizes[i], size[1] // patch_sizes[i])
@@ -144,9 +145,12 @@ class PVT(BaseBackbone):
         for i, stage in enumerate(self.stages):
             x, cls_feature = stage(x, self.cls_token if i == len(self.stages) - 1 else None)
             maps.append(x)
-        if cls_feature is not None:
-            return (self.norm(cls_feature),)
-        return tuple(maps[i] for i in self.out_indices)
+        if cls_feature is None:
+            return tuple(maps[i] for i in self.out_indices)
+        if self.out_type == 'raw':
+            tokens = torch.cat([cls_feature[:, None], x.flatten(2).transpose(1, 2)], dim=1)
+            return (self.norm(tokens),)
+        return (self.norm(cls_feature),)
 
     def train(self, mode: bool = True) -> 'PVT':
         super().train(mode)
@@ -190,15 +194,16 @@ class PVT(BaseBackbone):
 
 
 @register_class_attention(PVT)
-class PVTClassAttention(ClassRow):
+class PVTClassAttention(RawTokens):
     """Last block of stage 4, where the class token enters."""
 
     def __init__(self, backbone: PVT):
-        if backbone.cls_token is None:
+        if backbone.out_type != 'cls_token':
             raise ValueError(
-                "PVT has a class token, and class attention, for out_type='cls_token' only; this one "
+                "PVT gives the head a class token, and has class attention, for out_type='cls_token' only; this one "
                 f'has out_type={backbone.out_type!r}.'
             )
+        self.backbone = backbone
         self.attention = backbone.stages[-1].blocks[-1].attn
         self.token_stride = backbone.stride
         self.num_extra_tokens = 1

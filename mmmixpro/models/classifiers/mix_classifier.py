@@ -38,8 +38,8 @@ class MixClassifier(ImageClassifier):
     Raises:
         TypeError: If an argument is unknown, or if the classifier stands where a head belongs.
         ValueError: If the backbone lacks the class attention that ``labels`` need, if an augment
-            does not fit the backbone's tokens, if the head computes a loss of its own, or if
-            ``data_preprocessor`` mixes too.
+            does not fit the backbone's tokens or this classifier, if the head computes a loss of
+            its own, or if ``data_preprocessor`` mixes too.
     """
 
     def __init__(
@@ -88,6 +88,8 @@ class MixClassifier(ImageClassifier):
             mixer.init_weights()
 
     def _check_augments(self) -> None:
+        for mixer in self.mixers:
+            mixer.check_model(self)
         if self.labels.needs_attention:
             stride = class_attention_of(self.backbone).token_stride
             for mixer in self.mixers:
@@ -108,14 +110,17 @@ class MixClassifier(ImageClassifier):
         if not isinstance(scores, Tensor):
             scores = torch.stack([sample.gt_score for sample in data_samples]).float()
         plan, images, target = self.mix(inputs, scores)
+        return dict(loss=self._loss(plan, images, scores, target))
 
+    def _loss(self, plan: MixPlan | None, images: Tensor, scores: Tensor, target: Tensor) -> Tensor:
+        """Loss of a batch that is mixed; ``target`` are its labels where there is no plan."""
         logits, attention = self._forward(images, with_attention=plan is not None and self.labels.needs_attention)
         # Labels and loss need float32, whatever the precision of the model.
         logits = logits.float()
         with torch.autocast(logits.device.type, enabled=False):
             if plan is not None:
                 target = plan.mix_scores(scores, *self.labels(plan, attention, logits, scores))
-            return dict(loss=self.head.loss_module(logits, target, avg_factor=len(logits)))
+            return self.head.loss_module(logits, target, avg_factor=len(logits))
 
     def mix(self, inputs: Tensor, scores: Tensor) -> tuple[MixPlan | None, Tensor, Tensor]:
         """Draw an augment and mix the images by it.
