@@ -1,6 +1,6 @@
 # Copyright (c) MMMixPro contributors.
 from .atomic_backend import AtomicLocalBackend
-from .hooks import CompileHook, DeferredRuntimeInfoHook, EpochSeedHook, PreflightHook
+from .hooks import CompileHook, DeferredRuntimeInfoHook, EpochSeedHook, MixSwitchRecipeHook, PreflightHook
 from .optim_constructor import MergedOptimWrapperConstructor
 from .optim_wrapper import AsyncOptimWrapper
 
@@ -11,5 +11,6 @@ __all__ = [
     'DeferredRuntimeInfoHook',
     'EpochSeedHook',
     'MergedOptimWrapperConstructor',
+    'MixSwitchRecipeHook',
     'PreflightHook',
 ]

@@ -1,6 +1,14 @@
 # Copyright (c) MMMixPro contributors.
 from .area import AreaLabels
 from .attention import AttentionLabels
+from .learnable import LearnableAttentionLabels
 from .progressive import ProgressiveAttentionLabels
+from .scheduled import ScheduledAttentionLabels
 
-__all__ = ['AreaLabels', 'AttentionLabels', 'ProgressiveAttentionLabels']
+__all__ = [
+    'AreaLabels',
+    'AttentionLabels',
+    'LearnableAttentionLabels',
+    'ProgressiveAttentionLabels',
+    'ScheduledAttentionLabels',
+]

@@ -39,6 +39,11 @@ def lambda_pal(attention, mask, logits, labels_i, labels_j, area=None, label_smo
     return alpha * lambda_attention(attention, mask, nearest) + (1 - alpha) * area
 
 
+def lambda_with_factor(attention, mask, alpha, nearest=False):
+    """Eq. 9 of one image with a factor that does not hang on it (Table 10)."""
+    return alpha * lambda_attention(attention, mask, nearest) + (1 - alpha) * lambda_area(mask)
+
+
 def lambda_transmix(attention, mask, area_weight=0.5, nearest=True):
     """Half area, half attention, as TransMix's released code has it."""
     return area_weight * lambda_area(mask) + (1 - area_weight) * lambda_attention(attention, mask, nearest)

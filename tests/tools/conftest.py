@@ -91,9 +91,12 @@ from mmpretrain.registry import HOOKS
 class ProbeHook(Hook):
     def before_train(self, runner):
         model = getattr(runner.model, 'module', runner.model)
-        mixer = model.augment.augments[0]
-        draw = mixer.draw
         self.masks = []
+        for mixer in model.mixers:
+            self.watch(mixer)
+
+    def watch(self, mixer):
+        draw = mixer.draw
 
         def drawn(*args):
             plan = draw(*args)

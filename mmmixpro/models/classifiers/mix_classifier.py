@@ -74,7 +74,7 @@ class MixClassifier(ImageClassifier):
             self.data_preprocessor.num_classes = getattr(self.head, 'num_classes', None)
         self.labels = MODELS.build(labels)
         self.augment = _build_augment(train_cfg)
-        self._check_augments()
+        self.check_augments(self.augment)
 
     @property
     def mixers(self) -> list[BatchMixer]:
@@ -87,12 +87,14 @@ class MixClassifier(ImageClassifier):
         for mixer in self.mixers:
             mixer.init_weights()
 
-    def _check_augments(self) -> None:
-        for mixer in self.mixers:
+    def check_augments(self, augment: RandomBatchAugment) -> None:
+        """Raise ValueError if an augment does not fit the backbone's tokens, or this classifier."""
+        mixers = [mixer for mixer in augment.augments if isinstance(mixer, BatchMixer)]
+        for mixer in mixers:
             mixer.check_model(self)
         if self.labels.needs_attention:
             stride = class_attention_of(self.backbone).token_stride
-            for mixer in self.mixers:
+            for mixer in mixers:
                 mixer.check_token_stride(stride)
 
     def loss(self, inputs: Tensor, data_samples: Tensor | list[DataSample]) -> dict[str, Tensor]:
@@ -120,7 +122,11 @@ class MixClassifier(ImageClassifier):
         with torch.autocast(logits.device.type, enabled=False):
             if plan is not None:
                 target = plan.mix_scores(scores, *self.labels(plan, attention, logits, scores))
-            return self.head.loss_module(logits, target, avg_factor=len(logits))
+            loss = self.head.loss_module(logits, target, avg_factor=len(logits))
+        if plan is None:
+            # Ranks draw augments of their own: one waits for the gradients of all, of learnable labels too.
+            loss = loss + sum(0 * parameter.sum() for parameter in self.labels.parameters())
+        return loss
 
     def mix(self, inputs: Tensor, scores: Tensor) -> tuple[MixPlan | None, Tensor, Tensor]:
         """Draw an augment and mix the images by it.

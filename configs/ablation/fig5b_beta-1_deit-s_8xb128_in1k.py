@@ -1,0 +1,1 @@
+_base_ = '../mixpro/deit-s_8xb128_in1k.py'

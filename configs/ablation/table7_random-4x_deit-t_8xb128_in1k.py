@@ -1,0 +1,2 @@
+_base_ = '../mixpro/deit-t_8xb128_in1k.py'
+model = dict(type='MixClassifier')
