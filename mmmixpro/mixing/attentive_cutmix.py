@@ -57,7 +57,7 @@ class AttentiveCutMix(CellMixer):
                 'configs of MMMixPro by the environment variable ATTENTIVE_CUTMIX_TEACHER.'
             ) from None
 
-    def draw(self, images: Tensor, model: nn.Module | None = None) -> MixPlan:
+    def draw(self, images: Tensor, model: nn.Module | None = None, scores: Tensor | None = None) -> MixPlan:
         num, _, height, width = images.shape
         grid = self.grid(height, width)
         cells = grid[0] * grid[1]

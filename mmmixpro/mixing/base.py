@@ -27,20 +27,21 @@ class BatchMixer(metaclass=ABCMeta):
             raise ValueError(f'prob is the chance that a batch is mixed, in [0, 1]; got {prob}.')
         self.prob = prob
 
-    def plan(self, images: Tensor, model: nn.Module | None = None) -> MixPlan | None:
+    def plan(self, images: Tensor, model: nn.Module | None = None, scores: Tensor | None = None) -> MixPlan | None:
         """Draw what to mix, or None where ``prob`` decides to leave this batch as it is.
 
         Args:
             images: ``(N, C, H, W)``, left as they are. Mixers that look for salient parts read them, the others
                 only their shape and device.
             model: The classifier under training, for mixers that it guides.
+            scores: ``(N, num_classes)`` labels, for mixers that look for what shows the label.
         """
         if np.random.rand() >= self.prob:
             return None
-        return self.draw(images, model)
+        return self.draw(images, model, scores)
 
     @abstractmethod
-    def draw(self, images: Tensor, model: nn.Module | None) -> MixPlan:
+    def draw(self, images: Tensor, model: nn.Module | None = None, scores: Tensor | None = None) -> MixPlan:
         """Draw the plan of a batch that is mixed."""
 
     def init_weights(self) -> None:  # noqa: B027 (optional to override)
@@ -63,7 +64,7 @@ class BatchMixer(metaclass=ABCMeta):
             tuple[Tensor, Tensor]: Mixed images and float32 labels, of the same shapes.
         """
         scores = scores.float()
-        plan = self.plan(inputs)
+        plan = self.plan(inputs, None, scores)
         if plan is None:
             return inputs, scores
         return plan.mix_images(inputs), plan.mix_scores(scores, plan.lam, 1 - plan.lam)

@@ -48,7 +48,7 @@ class GridMix(CellMixer):
             raise ValueError(f'alpha of Beta(alpha, alpha) must be positive, got {alpha}.')
         self.alpha = alpha
 
-    def draw(self, images: Tensor, model: nn.Module | None = None) -> MixPlan:
+    def draw(self, images: Tensor, model: nn.Module | None = None, scores: Tensor | None = None) -> MixPlan:
         num, _, height, width = images.shape
         lam = np.random.beta(self.alpha, self.alpha)
         mask = torch.rand(1, *self.grid(height, width), device=images.device) < lam

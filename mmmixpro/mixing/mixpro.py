@@ -77,7 +77,7 @@ class MixProBatchAugment(CellMixer):
         self.count_cells = lam == 'count'
         self.partners = PAIRING[pairing]
 
-    def draw(self, images: Tensor, model: nn.Module | None = None) -> MixPlan:
+    def draw(self, images: Tensor, model: nn.Module | None = None, scores: Tensor | None = None) -> MixPlan:
         num, _, height, width = images.shape
         grid = self.grid(height, width)
         tau = np.random.beta(self.alpha, self.alpha, size=(num, 1) if self.per_image else (1, 1))

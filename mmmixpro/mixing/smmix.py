@@ -71,7 +71,7 @@ class SMMix(BatchMixer):
                 f"classifier to be SMMixClassifier, found {found}. Set model.type='SMMixClassifier'."
             )
 
-    def draw(self, images: Tensor, model: Any) -> SMMixPlan:
+    def draw(self, images: Tensor, model: Any = None, scores: Tensor | None = None) -> SMMixPlan:
         """Draw the plan of a batch.
 
         Args:

@@ -31,7 +31,7 @@ class TransMixBatchAugment(BatchMixer):
             raise ValueError(f'alpha of Beta(alpha, alpha) must be positive, got {alpha}.')
         self.alpha = alpha
 
-    def draw(self, images: Tensor, model: nn.Module | None = None) -> MixPlan:
+    def draw(self, images: Tensor, model: nn.Module | None = None, scores: Tensor | None = None) -> MixPlan:
         num, _, height, width = images.shape
         top, bottom, left, right = random_box((height, width), np.random.beta(self.alpha, self.alpha))
         mask = torch.ones(1, height, width, dtype=torch.bool, device=images.device)

@@ -15,7 +15,7 @@ STOCK = [dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]
 
 def fix_plan(model, plan):
     """Make the first mixer of a classifier return this plan."""
-    model.augment.augments[0].draw = lambda images, model: plan
+    model.augment.augments[0].draw = lambda *_: plan
 
 
 def some_plan(num, size=(64, 64), cell=32):

@@ -148,7 +148,7 @@ def test_shared_mask(build, figure):
     model, images, labels, _ = build()
     mixer = model.augment.augments[0]
     plan = MixPlan(torch.tensor([1, 0, 3, 2]), torch.tensor([[[True, False, True], [False] * 3]]), 32, (64, 96))
-    mixer.draw = lambda images, model: plan
+    mixer.draw = lambda *_: plan
     axes, _ = figure(model, images, labels)
     assert [len(ax.collections[0].get_segments()) for ax in axes[2]] == [4] * 4
 

@@ -137,7 +137,7 @@ class MixClassifier(ImageClassifier):
         """
         augment = self.augment.augments[np.random.choice(len(self.augment.augments), p=self.augment.probs)]
         if isinstance(augment, BatchMixer):
-            plan = augment.plan(inputs, self)
+            plan = augment.plan(inputs, self, scores)
             return plan, inputs if plan is None else plan.mix_images(inputs), scores
         if augment is None:
             return None, inputs, scores
