@@ -1,8 +1,10 @@
 # Copyright (c) MMMixPro contributors.
 from .attentive_cutmix import AttentiveCutMix
 from .base import BatchMixer, CellMixer
+from .cutmix import CutMixBatchAugment
 from .gridmix import GridMix
 from .mixpro import MixProBatchAugment
+from .mixup import MixupBatchAugment
 from .saliencymix import SaliencyMix
 from .smmix import SMMix
 from .transmix import TransMixBatchAugment
@@ -11,8 +13,10 @@ __all__ = [
     'AttentiveCutMix',
     'BatchMixer',
     'CellMixer',
+    'CutMixBatchAugment',
     'GridMix',
     'MixProBatchAugment',
+    'MixupBatchAugment',
     'SMMix',
     'SaliencyMix',
     'TransMixBatchAugment',

@@ -35,21 +35,24 @@ def random_cells(num: int, grid: tuple[int, int], keep: int | Tensor, device: to
     return (order < keep).view(num, *grid)
 
 
-def half_side(side: int, lam: float) -> int:
-    """Half of what CutMix's box of area ``1 - lam`` takes of a side of the image, in pixels."""
-    return int(side * math.sqrt(1 - lam)) // 2
+def half_side(side: int, lam: np.ndarray) -> np.ndarray:
+    """Half of what CutMix's boxes of area ``1 - lam`` take of a side of the image, in pixels; int64."""
+    return (side * np.sqrt(1 - lam)).astype(np.int64) // 2
 
 
-def random_box(size: tuple[int, int], lam: float) -> tuple[int, int, int, int]:
-    """CutMix's box of area ``1 - lam``, its centre uniform, clipped by the image.
+def random_boxes(size: tuple[int, int], lam: np.ndarray) -> np.ndarray:
+    """CutMix's boxes of area ``1 - lam``, their centres uniform, clipped by the image.
+
+    Args:
+        size: ``(H, W)`` of the image in pixels.
+        lam: ``(n,)`` in [0, 1].
 
     Returns:
-        tuple[int, int, int, int]: ``(top, bottom, left, right)`` in pixels.
+        np.ndarray: ``(n, 4)`` int64, ``(top, bottom, left, right)`` in pixels.
     """
-    bounds: list[int] = []
+    bounds: list[np.ndarray] = []
     for side in size:
         half = half_side(side, lam)
-        centre = np.random.randint(side)
-        bounds += [max(centre - half, 0), min(centre + half, side)]
-    top, bottom, left, right = bounds
-    return top, bottom, left, right
+        centre = np.random.randint(side, size=len(lam))
+        bounds += [np.maximum(centre - half, 0), np.minimum(centre + half, side)]
+    return np.stack(bounds, 1)

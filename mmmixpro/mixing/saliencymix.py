@@ -44,10 +44,10 @@ class SaliencyMix(BatchMixer):
 
     def draw(self, images: Tensor, model: nn.Module | None = None, scores: Tensor | None = None) -> MixPlan:
         num, _, height, width = images.shape
-        lam = np.random.beta(self.alpha, self.alpha)
+        lam = np.asarray(np.random.beta(self.alpha, self.alpha))
         partner = random_partners(num, images.device)
         rows, columns = (
-            _within(centre[partner], half_side(side, lam), side)
+            _within(centre[partner], int(half_side(side, lam)), side)
             for centre, side in zip(salient_pixels(images), (height, width), strict=True)
         )
         mask = ~(rows[:, :, None] & columns[:, None])

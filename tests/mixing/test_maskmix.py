@@ -88,7 +88,7 @@ def test_number_of_cells_kept(rounding, rounded, tau, fixed_tau):
 
 
 def test_each_image_its_own_tau_in_elem_mode(fixed_tau):
-    fixed_tau(np.array([[0.1], [0.5], [0.9]]))
+    fixed_tau(np.array([0.1, 0.5, 0.9]))
     plan = MixProBatchAugment(mask_size=16, mode='elem').draw(torch.zeros(3, 3, 64, 64))
     assert plan.mask.sum((1, 2)).tolist() == [1, 8, 14]
 

@@ -39,6 +39,8 @@ METHODS = {
     'gridmix': dict(type='MixClassifier', augments=[GRIDMIX]),
     'saliencymix': dict(type='MixClassifier', augments=[dict(type='SaliencyMix')]),
     'attentive_cutmix': dict(type='MixClassifier', augments=[ATTENTIVE]),
+    'mixup_elem': dict(augments=[dict(type='MixupBatchAugment', mode='elem')]),
+    'cutmix_elem': dict(augments=[dict(type='CutMixBatchAugment', mode='elem')]),
     'area': dict(type='MixClassifier', augments=[MASKMIX]),
     'smmix': dict(type='SMMixClassifier', augments=[dict(type='SMMix')]),
     'mixup': dict(augments=[dict(type='Mixup', alpha=0.8)]),
