@@ -5,7 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 
@@ -16,9 +16,10 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def own_globals(monkeypatch):
-    """The default scope and the loggers that a test makes end with it."""
+    """The default scope, the loggers and what a runner counts end with the test that makes them."""
     monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
     monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
+    monkeypatch.setattr(MessageHub, '_instance_dict', OrderedDict())
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from .gridmix import GridMix
 from .mixpro import MixProBatchAugment
 from .mixup import MixupBatchAugment
 from .saliencymix import SaliencyMix
+from .shuffled_maskmix import ShuffledMaskMix
 from .smmix import SMMix
 from .transmix import TransMixBatchAugment
 
@@ -19,5 +20,6 @@ __all__ = [
     'MixupBatchAugment',
     'SMMix',
     'SaliencyMix',
+    'ShuffledMaskMix',
     'TransMixBatchAugment',
 ]

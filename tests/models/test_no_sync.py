@@ -41,6 +41,7 @@ METHODS = {
     'attentive_cutmix': dict(type='MixClassifier', augments=[ATTENTIVE]),
     'mixup_elem': dict(augments=[dict(type='MixupBatchAugment', mode='elem')]),
     'cutmix_elem': dict(augments=[dict(type='CutMixBatchAugment', mode='elem')]),
+    'shuffled': dict(augments=[dict(MASKMIX, type='ShuffledMaskMix', patch_size=16)]),
     'area': dict(type='MixClassifier', augments=[MASKMIX]),
     'smmix': dict(type='SMMixClassifier', augments=[dict(type='SMMix')]),
     'mixup': dict(augments=[dict(type='Mixup', alpha=0.8)]),

@@ -1,0 +1,4 @@
+# C: MixPro with smaller cells, of one patch.
+_base_ = '../mixpro/deit-t_8xb128_in1k.py'
+augments = [dict(type='MixProBatchAugment', mask_size=16), *_base_.model.train_cfg.augments[1:]]
+model = dict(train_cfg=dict(augments=augments))

@@ -1,0 +1,1 @@
+_base_ = '../mixpro/deit-t_8xb128_in1k.py'

@@ -1,0 +1,1 @@
+_base_ = '../transmix/deit-t_8xb128_in1k.py'
