@@ -140,11 +140,12 @@ class Tiny:
                     pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
                     Image.fromarray(pixels).save(images / f'{name}{i}.png')
 
-    def start(self, *args, ranks=None, **env):
+    def start(self, *args, config=None, ranks=None, **env):
         """Start tools/train.py, or tools/dist_train.sh with ``ranks``, far from the checkout."""
-        command = [sys.executable, ROOT / 'tools' / 'train.py', self.config]
+        config = config or self.config
+        command = [sys.executable, ROOT / 'tools' / 'train.py', config]
         if ranks:
-            command = [ROOT / 'tools' / 'dist_train.sh', self.config, str(ranks)]
+            command = [ROOT / 'tools' / 'dist_train.sh', config, str(ranks)]
         return subprocess.Popen(
             [str(part) for part in [*command, *args]],
             cwd=self.folder,

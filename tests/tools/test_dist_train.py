@@ -40,6 +40,34 @@ def test_two_ranks_train_fast(tiny):
     assert 'recompile_limit' not in output
 
 
+SMMIX = """
+_base_ = ['tiny.py']
+model = dict(
+    type='SMMixClassifier',
+    train_cfg=dict(augments=[dict(type='SMMix'), dict(type='Mixup', alpha=0.8)], probs=[0.5, 0.5]))
+"""
+LEARNABLE = """
+_base_ = ['tiny.py']
+model = dict(labels=dict(type='LearnableAttentionLabels'), train_cfg=dict(probs=[0.5, 0.5]))
+"""
+
+
+@pytest.mark.parametrize(('config', 'own'), [(SMMIX, 'token_head.fc.weight'), (LEARNABLE, 'labels.factor')])
+def test_two_ranks_whose_batches_differ_in_what_they_use(tiny, config, own):
+    """Each rank draws SMMix or Mixup by itself; neither waits for a gradient that the other has not."""
+    name = own.split('.')[0]
+    (tiny.config.parent / f'{name}.py').write_text(config)
+    run = tiny.config.parent / f'{name}.py'
+    tiny.run('--work-dir', name, config=run, ranks=2)
+    first, second = (tiny.checkpoint(f'{name}/rank{rank}.pt') for rank in (0, 1))
+    assert 0 < len(first['masks']) < 12
+    for key, weight in first['weights'].items():
+        assert torch.isfinite(weight).all(), key
+        assert torch.equal(weight, second['weights'][key]), key
+    early = tiny.weights(f'{name}/epoch_1.pth')
+    assert not torch.equal(early[own], first['weights'][own])
+
+
 def test_killed_ranks_resume_to_the_same_weights(tiny, output):
     iteration = 4 + random.SystemRandom().randrange(3)
     tiny.kill_at(iteration, 'killed', ranks=2)
