@@ -8,7 +8,8 @@ python benchmarks/study.py --data data/real/tinyimagenet64c --device cuda    # 6
 DeiT with patches of 8 px on images of 64 px (``{train,val}/<class>/*.JPEG``). A method is a folder of configs/ with a
 config for the model; only the sizes, the classes and the learning rate are the study's. AdamW and its clipping are the
 configs', with 10 % of linear warm-up, then a cosine to 1 %. Crops and flips come from a generator of their own: a seed
-stands for the same images in the same order, whatever the method.
+stands for the same images in the same order, whatever the method. Methods that a teacher guides have one of the study's
+own, a ResNet-18 trained first, on the same images and by the same recipe without mixing; it has a row too.
 
 The CPU's learning rate was set for the baseline alone, by trials of two epochs in bfloat16 on ten classes: top-1 after
 the first epoch was 22 % at 5e-4 and 18 % at 1e-3, after the second 31 % at 5e-4. The GPU's is untried.
@@ -32,7 +33,7 @@ import torch
 from harness import common_arguments, find_methods, print_table, provenance, save
 from mmengine.config import ConfigDict
 from study_data import list_images
-from study_train import PRECISIONS, study_config, train
+from study_train import PRECISIONS, TEACHER, TEACHER_SEED, needs_teacher, run_config, teacher_path, train
 
 # Batches of 32 are faster than of 64 on a CPU, and twice the steps.
 PRESETS: dict[str, dict[str, Any]] = dict(
@@ -105,7 +106,7 @@ def choose_methods(args: argparse.Namespace) -> list[str]:
 
 def describe(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     """All that decides a run, as it comes out of JSON."""
-    cfg = study_config(find_methods(args.model)[method], args)
+    cfg = run_config(method, args)
     images = {split: list_images(args.data, split, args.classes) for split in ('train', 'val')}
     if list(images['train']) != list(images['val']):
         raise ValueError(
@@ -143,6 +144,8 @@ def is_done(args: argparse.Namespace, method: str, seed: int) -> bool:
     try:
         found = json.loads(path.read_text()).get('settings')
     except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    if method == TEACHER and not teacher_path(args).is_file():
         return False
     if differing := _differences(found, asked):
         raise ValueError(
@@ -220,9 +223,16 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     methods = choose_methods(args)
     wanted = list(dict.fromkeys((method, seed) for seed in args.seed for method in methods))
-    todo = [each for each in wanted if not is_done(args, *each)]
-    print(f'{len(wanted)} runs, {len(wanted) - len(todo)} of them done already in {args.work_dir}', flush=True)
-    run_all(args, todo)
+    teacher = [(TEACHER, TEACHER_SEED)] if any(needs_teacher(method, args) for method in methods) else []
+    todo = [each for each in teacher + wanted if not is_done(args, *each)]
+    print(
+        f'{len(teacher + wanted)} runs, {len(teacher + wanted) - len(todo)} of them done already in {args.work_dir}',
+        flush=True,
+    )
+    # The teacher comes before those it guides.
+    run_all(args, [each for each in todo if each in teacher])
+    run_all(args, [each for each in todo if each not in teacher])
+    wanted += teacher
 
     runs = [json.loads(run_path(args, *each).read_text()) for each in wanted]
     results, size = aggregate(runs), size_of_study(args)

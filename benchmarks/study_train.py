@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import build_classifier, find_methods, synchronize
+from harness import BASELINE, build_classifier, find_methods, synchronize
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import BaseModel
@@ -28,11 +28,21 @@ BLOCK = 10  # steps timed in one go, so that a GPU is not kept waiting for the h
 PRECISIONS = dict(fp32=None, bf16='bfloat16')
 
 
+# What guides the methods that need a teacher: trained before them, on the same images, by the same recipe.
+TEACHER = 'teacher'
+TEACHER_SEED = 0
+TEACHER_NET = dict(
+    backbone=dict(type='ResNet_CIFAR', depth=18, stem_channels=32, base_channels=32),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', in_channels=256),
+)
+
+
 def study_config(path: Path, args: argparse.Namespace) -> Config:
     """A method's config with patches of 8 px in images of 64 px, and the optimizer of the study.
 
     Mask cells keep their share of the image, in whole tokens: 64 px in 224 px become 16 px in 64 px, 4 x 4 cells in
-    both.
+    both; so does the least block of TokenMix. Teachers give way to the study's own, a ResNet-18 without mixing.
 
     Raises:
         ValueError: If the backbone has no patch size to set.
@@ -45,6 +55,10 @@ def study_config(path: Path, args: argparse.Namespace) -> Config:
         if 'mask_size' in part:
             tokens = round(part['mask_size'] * IMAGE_SIZE / backbone.img_size / PATCH_SIZE)
             part['mask_size'] = max(tokens, 1) * PATCH_SIZE
+        if 'min_block_tokens' in part:
+            part['min_block_tokens'] = round(part['min_block_tokens'] * ((IMAGE_SIZE / PATCH_SIZE) / (224 / 16)) ** 2)
+        if 'teacher' in part:
+            part['teacher'] = teacher_config('backbone' in part['teacher'], args)
     backbone.update(img_size=IMAGE_SIZE, patch_size=PATCH_SIZE)
     cfg.model.head.num_classes = args.classes
     # The images are RGB already.
@@ -54,6 +68,36 @@ def study_config(path: Path, args: argparse.Namespace) -> Config:
     )
     cfg.optim_wrapper.optimizer.update(lr=args.lr, fused=True)
     return cfg
+
+
+def run_config(method: str, args: argparse.Namespace) -> Config:
+    """The config of a run: a method's, or the teacher's."""
+    methods = find_methods(args.model)
+    cfg = study_config(methods[BASELINE if method == TEACHER else method], args)
+    if method == TEACHER:
+        for part, network in teacher_net(args).items():  # for `update` would merge
+            cfg.model[part] = network
+    return cfg
+
+
+def teacher_net(args: argparse.Namespace) -> dict[str, Any]:
+    return dict(TEACHER_NET, head=dict(TEACHER_NET['head'], num_classes=args.classes))
+
+
+def teacher_path(args: argparse.Namespace) -> Path:
+    return args.work_dir / f'{TEACHER}_seed{TEACHER_SEED}.pth'
+
+
+def teacher_config(whole: bool, args: argparse.Namespace) -> dict[str, Any]:
+    """The study's teacher with the weights of its run: a classifier, or its backbone alone."""
+    weights = dict(type='Pretrained', checkpoint=str(teacher_path(args)), strict=True)
+    if whole:
+        return dict(type='ImageClassifier', init_cfg=weights, **teacher_net(args))
+    return dict(TEACHER_NET['backbone'], init_cfg=dict(weights, prefix='backbone.'))
+
+
+def needs_teacher(method: str, args: argparse.Namespace) -> bool:
+    return method != TEACHER and any('teacher' in part for part in _dicts(run_config(method, args).model))
 
 
 def _dicts(value: Any) -> Iterator[dict]:
@@ -94,7 +138,7 @@ def train(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
     if not steps:
         raise ValueError(f'{len(images)} training images are less than a batch: set --batch-size to that at most.')
 
-    cfg = study_config(find_methods(args.model)[method], args)
+    cfg = run_config(method, args)
     model: BaseModel = build_classifier(cfg, device, seed)
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -128,6 +172,9 @@ def train(args: argparse.Namespace, method: str, seed: int) -> dict[str, Any]:
             flush=True,
         )
 
+    if method == TEACHER:
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+        torch.save(dict(state_dict=model.state_dict()), teacher_path(args))
     ece = multiclass_calibration_error(probs, val_labels, num_classes=args.classes, n_bins=15, norm='l1')
     occluded = predict(model, occlude(val_images, PATCH_SIZE))
     return dict(

@@ -365,3 +365,23 @@ def test_classes_of_both_splits_must_agree(tmp_path, options):
         Image.new('RGB', (64, 64)).save(tmp_path / name / '0.JPEG')
     with pytest.raises(ValueError, match=r"\['n01', 'n02'\], are not those of val, \['n02', 'n03'\]"):
         study.main(options('--data', str(tmp_path), '--classes', '2'))
+
+
+def test_teacher_is_trained_first_and_guides(options, capsys, tmp_path):
+    """Attentive CutMix takes the backbone that the study's teacher ended with; a teacher is not trained twice."""
+    argv = options(methods=['attentive_cutmix'], seeds=(1,))
+    study.main(argv)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if 'epoch 1/1' in line] == [
+        'teacher',
+        'attentive_cutmix',
+    ]
+    results = json.loads((tmp_path / 'study.json').read_text())['methods']
+    assert results['attentive_cutmix']['seeds'] == [1] and results['teacher']['seeds'] == [0]
+    args = study.parse_args(argv)
+    model = study_train.build_classifier(study_train.run_config('attentive_cutmix', args), torch.device('cpu'))
+    weights = torch.load(study_train.teacher_path(args), weights_only=True)['state_dict']
+    loaded = model.augment.augments[0].teacher.module.state_dict()
+    assert loaded and all(torch.equal(value, weights[f'backbone.{name}']) for name, value in loaded.items())
+
+    study_train.teacher_path(args).unlink()
+    assert not study.is_done(args, 'teacher', 0)
