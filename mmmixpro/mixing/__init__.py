@@ -3,6 +3,7 @@ from .attentive_cutmix import AttentiveCutMix
 from .base import BatchMixer, CellMixer
 from .gridmix import GridMix
 from .mixpro import MixProBatchAugment
+from .puzzlemix import PuzzleMix
 from .saliencymix import SaliencyMix
 from .smmix import SMMix
 from .transmix import TransMixBatchAugment
@@ -13,6 +14,7 @@ __all__ = [
     'CellMixer',
     'GridMix',
     'MixProBatchAugment',
+    'PuzzleMix',
     'SMMix',
     'SaliencyMix',
     'TransMixBatchAugment',
