@@ -65,21 +65,22 @@ def fixed_grid(grid, **kwargs):
 
 
 def expected_plan(images, gradients, partner, lam, cell, labels, std, xi):
-    """Masks and moves of a batch, by trying them all; and how far the second best mask is."""
-    images, num = images.double().numpy(), len(images)
-    colours = images * np.array(std)[:, None, None] / 255
+    """Of each image, by trying them all: its mask, all of the best moves of both images, and how far the second best
+    mask is."""
+    colours = images.double().numpy() * np.array(std)[:, None, None] / 255
     saliency = [oracle.saliency(gradient, cell) for gradient in gradients.double().numpy()]
     masks = oracle.all_masks(*saliency[0].shape, labels)
-    plans, tried = [], {}
-    for i in range(num):
-        j = partner[i]
+    for i, j in enumerate(partner):
         terms = oracle.pair_terms(colours[i], colours[j], cell)
         energies = oracle.energies(masks, saliency[i], saliency[j], terms, lam, labels)
         mask = masks[energies.argmin()]
-        moves = [oracle.best_move(s, z, xi)[0] for s, z in ((saliency[i], mask), (saliency[j], 1 - mask))]
-        plans.append((mask, *moves))
-        tried[i] = np.diff(np.sort(energies)[:2]).item()
-    return plans, tried
+        moves = [oracle.best_moves(s, z, xi)[0] for s, z in ((saliency[i], mask), (saliency[j], 1 - mask))]
+        yield mask, *moves, np.diff(np.sort(energies)[:2]).item()
+
+
+def as_move(gather, grid):
+    """``{place: cell}``."""
+    return {divmod(place, grid[1]): divmod(cell, grid[1]) for place, cell in enumerate(gather.tolist())}
 
 
 @pytest.mark.parametrize(('lam', 'xi'), DRAWS)
@@ -93,13 +94,15 @@ def test_plan_is_the_oracles(num, grid, cell, labels, lam, xi, fixed_lam):
     assert sorted(partner) == list(range(num))
     assert (plan.cell, plan.size) == (cell, tuple(images.shape[2:]))
     std = guide.data_preprocessor.std.flatten().tolist()
-    expected, apart = expected_plan(images, guide.gradients, partner, lam, cell, labels, std, xi)
-    assert min(apart.values()) > 1e-6  # or the oracle's choice would be one of several
-
     mixed = plan.mix_images(images)
     assert mixed.dtype == images.dtype
     target = plan.mix_scores(torch.eye(num), plan.lam, 1 - plan.lam)
-    for i, (mask, own, other) in enumerate(expected):
+    expected = expected_plan(before, guide.gradients, partner, lam, cell, labels, std, xi)
+    for i, (mask, own_moves, other_moves, apart) in enumerate(expected):
+        assert apart > 1e-6  # or it would be one of several
+        own, other = as_move(plan.own_gather[i], grid), as_move(plan.gather[i], grid)
+        assert own in own_moves
+        assert other in other_moves
         np.testing.assert_allclose(plan.mask[i], mask, rtol=0, atol=1e-6)
         wanted = oracle.mix_cells(before[i].numpy(), before[partner[i]].numpy(), mask, own, other, cell)
         np.testing.assert_allclose(mixed[i], wanted, rtol=0, atol=1e-6)
@@ -150,8 +153,8 @@ def test_transport_is_the_best_permutation(grid, xi):
     for _ in range(4):
         gain = np.random.gamma(0.3, size=grid)
         share = np.random.choice([0, 0.5, 1], size=grid)
-        best, least = oracle.best_move(gain, share, xi)
-        places = list(best)
+        best, least = oracle.best_moves(gain, share, xi)
+        places = list(best[0])
         way = np.array([[(a - c) ** 2 + (b - d) ** 2 for c, d in places] for a, b in places])
         cost = xi * way / (max(grid) - 1) ** 2
         (moved,) = transport(gain.reshape(1, -1), share.reshape(1, -1), cost)

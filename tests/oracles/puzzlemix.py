@@ -91,20 +91,22 @@ def all_masks(gh, gw, num_labels):
     return np.array(list(itertools.product(values, repeat=gh * gw))).reshape(-1, gh, gw)
 
 
-def best_move(gain, share, xi=0.8):
-    """``{place: cell}`` of the permutation that shows most for the least way; ``(gh, gw)`` both. Tries them all."""
+def best_moves(gain, share, xi=0.8, slack=1e-7):
+    """The ``{place: cell}`` of permutations that show most for the least way, all that are as good as the best, and
+    their cost; ``(gh, gw)`` both. Tries them all.
+    """
     gh, gw = gain.shape
     cells = [(a, b) for a in range(gh) for b in range(gw)]
     scale = (max(gh, gw) - 1) ** 2
-    best, least = None, math.inf
+    costs = {}
     for order in itertools.permutations(cells):  # order[k] moves to cells[k]
         cost = 0.0
         for place, cell in zip(cells, order, strict=True):
             way = ((place[0] - cell[0]) ** 2 + (place[1] - cell[1]) ** 2) / scale
             cost += xi * way - share[place] * gain[cell]
-        if cost < least:
-            best, least = dict(zip(cells, order, strict=True)), cost
-    return best, least
+        costs[order] = cost
+    least = min(costs.values())
+    return [dict(zip(cells, order, strict=True)) for order, cost in costs.items() if cost <= least + slack], least
 
 
 def mix_cells(image_i, image_j, mask, move_i, move_j, cell):
