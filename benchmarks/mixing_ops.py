@@ -56,7 +56,7 @@ def our_mixers(model: str, device: torch.device) -> dict[str, Callable[[Tensor, 
 
 def draw_and_apply(mixer: BatchMixer, classifier: torch.nn.Module) -> Callable[[Tensor, Tensor], Any]:
     def mix(images: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        plan = mixer.draw(images, classifier)
+        plan = mixer.draw(images, classifier, scores)
         return plan.mix_images(images), plan.mix_scores(scores, plan.lam, 1 - plan.lam)
 
     return mix

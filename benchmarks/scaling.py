@@ -48,7 +48,7 @@ def cost(classifier: Any, mixer: BatchMixer, batch: int, side: int, classes: int
     attention /= attention.sum((1, 2), keepdim=True)
 
     def mix_and_label() -> None:
-        plan = mixer.draw(images, classifier)
+        plan = mixer.draw(images, classifier, scores)
         plan.mix_images(images)
         plan.mix_scores(scores, *classifier.labels(plan, attention, logits, scores))
 

@@ -5,6 +5,7 @@ from .cutmix import CutMixBatchAugment
 from .gridmix import GridMix
 from .mixpro import MixProBatchAugment
 from .mixup import MixupBatchAugment
+from .puzzlemix import PuzzleMix
 from .saliencymix import SaliencyMix
 from .shuffled_maskmix import ShuffledMaskMix
 from .smmix import SMMix
@@ -18,6 +19,7 @@ __all__ = [
     'GridMix',
     'MixProBatchAugment',
     'MixupBatchAugment',
+    'PuzzleMix',
     'SMMix',
     'SaliencyMix',
     'ShuffledMaskMix',

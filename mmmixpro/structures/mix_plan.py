@@ -88,15 +88,25 @@ class MixPlan:
         return mixed
 
     def _move_cells(self, images: Tensor, gather: Tensor) -> Tensor:
-        """Take each cell from its image and its place, in one indexing of cells, rows of them whole."""
-        device, cell, (gh, gw) = images.device, self.cell, self.mask.shape[1:]
-        num, channels = images.shape[:2]
-        own = torch.arange(num, device=device)[:, None, None]
+        """Take each cell from its image and its place."""
+        device, (gh, gw) = images.device, self.mask.shape[1:]
+        own = torch.arange(len(images), device=device)[:, None, None]
         image = torch.where(self.mask, own, self.partner[:, None, None])
-        place = torch.where(self.mask, torch.arange(gh * gw, device=device).view(gh, gw), gather.view(num, gh, gw))
+        place = torch.where(self.mask, torch.arange(gh * gw, device=device).view(gh, gw), gather.view(-1, gh, gw))
+        return self._take_cells(images, image, place)
+
+    def _take_cells(self, images: Tensor, image: Tensor, place: Tensor) -> Tensor:
+        """Images of the cells ``place`` of the images ``image``, in one indexing of cells, rows of them whole.
+
+        Args:
+            images: ``(N, C, H, W)``.
+            image: ``(N, gh, gw)`` int64, or ``(N, 1, 1)``.
+            place: ``(N, gh, gw)`` int64, cells row by row.
+        """
+        device, cell, (gh, gw) = images.device, self.cell, self.mask.shape[1:]
         # Indices of (N, C, gh, rows of a cell, gw); the columns of a cell stay together.
         image, place = image[:, None, :, None], place[:, None, :, None]
-        channel = torch.arange(channels, device=device)[:, None, None, None]
+        channel = torch.arange(images.size(1), device=device)[:, None, None, None]
         row = torch.arange(cell, device=device)[:, None]
         blocks = images.unflatten(3, (gw, cell)).unflatten(2, (gh, cell))
         mixed = blocks[image, channel, place // gw, row, place % gw]

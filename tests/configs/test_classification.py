@@ -24,6 +24,7 @@ METHODS = dict(
     gridmix='MixClassifier',
     saliencymix='MixClassifier',
     attentive_cutmix='MixClassifier',
+    puzzlemix='MixClassifier',
     transmix='MixClassifier',
     mixpro='PALClassifier',
     smmix='SMMixClassifier',

@@ -1,4 +1,6 @@
 # Copyright (c) MMMixPro contributors.
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -146,6 +148,28 @@ class MixClassifier(ImageClassifier):
         with torch.device(inputs.device):
             return None, *augment(inputs, scores)
 
+    def image_gradients(self, images: Tensor, scores: Tensor) -> Tensor:
+        """Gradients of the losses of unmixed images with respect to them, in eval mode.
+
+        The parameters keep the gradients that they have accumulated; what waits for theirs, such as
+        DistributedDataParallel, sees nothing.
+
+        Args:
+            images: ``(N, C, H, W)``, left as they are.
+            scores: ``(N, num_classes)`` labels.
+
+        Returns:
+            Tensor: ``(N, C, H, W)``, each of the loss of its own image.
+        """
+        images = images.detach().requires_grad_()
+        with evaluating(self), torch.enable_grad():
+            logits = self.head(self.extract_feat(images)).float()
+            with torch.autocast(logits.device.type, enabled=False):
+                # The sum of the losses: their mean would let float16's gradients vanish in large batches.
+                loss = self.head.loss_module(logits, scores, avg_factor=1)
+            (gradients,) = torch.autograd.grad(loss, images)
+        return gradients
+
     def _forward(self, images: Tensor, with_attention: bool) -> tuple[Tensor, Tensor | None]:
         """Logits and, where asked for, class attention, from one forward pass."""
         if not with_attention:
@@ -200,3 +224,17 @@ def _check_head(head: nn.Module) -> None:
         )
     if head.cal_acc:
         raise ValueError('head.cal_acc=True: accuracy against one label means nothing on mixed images; remove it.')
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; each module has its own back then, frozen ones theirs."""
+    # Flags alone: `train()` of some backbones freezes stages anew, and mmpretrain's returns None.
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

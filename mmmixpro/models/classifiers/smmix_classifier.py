@@ -1,6 +1,4 @@
 # Copyright (c) MMMixPro contributors.
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +11,7 @@ from mmmixpro.attention import patch_attention_of
 from mmmixpro.mixing.smmix import SMMixPlan
 from mmmixpro.structures import MixPlan
 
-from .mix_classifier import MixClassifier
+from .mix_classifier import MixClassifier, evaluating
 
 
 @MODELS.register_module()
@@ -81,7 +79,7 @@ class SMMixClassifier(MixClassifier):
             look at each patch; float32, no gradient.
         """
         size = (images.size(2), images.size(3))
-        with _evaluating(self), patch_attention_of(self.backbone).patch_tap(size) as tap:
+        with evaluating(self), patch_attention_of(self.backbone).patch_tap(size) as tap:
             logits = self.head(self.extract_feat(images))
         # Older torch keeps the weights that autocast casts here, which have no gradient, for the second pass
         # too (pytorch#112583).
@@ -109,17 +107,3 @@ class SMMixClassifier(MixClassifier):
             fine = self.head.loss_module(token_logits, token_target, avg_factor=len(token_logits))
             consistency = F.kl_div(logits.log_softmax(1), clean_logits.softmax(1), reduction='batchmean')
             return mixed + fine + consistency
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; each module has its own back then, frozen ones theirs."""
-    # Flags alone: `train()` of some backbones freezes stages anew, and mmpretrain's returns None.
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
