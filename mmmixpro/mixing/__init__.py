@@ -5,6 +5,7 @@ from .gridmix import GridMix
 from .mixpro import MixProBatchAugment
 from .saliencymix import SaliencyMix
 from .smmix import SMMix
+from .tokenmix import TokenMix, TokenMixPlan
 from .transmix import TransMixBatchAugment
 
 __all__ = [
@@ -15,5 +16,7 @@ __all__ = [
     'MixProBatchAugment',
     'SMMix',
     'SaliencyMix',
+    'TokenMix',
+    'TokenMixPlan',
     'TransMixBatchAugment',
 ]
