@@ -22,6 +22,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import BATCH_AUGMENTS, DATASETS, MODELS
 from rich.console import Console
 from rich.progress import Progress
+from torch.utils.data import Dataset, Subset
 
 import mmmixpro  # noqa: F401  (first: `mmmixpro::` in a config resolves once it is imported)
 from mmmixpro.datasets.content_maps import ContentMapWriter
@@ -54,6 +55,33 @@ def find_mixer(cfg: Config) -> TokenMix:
     )
 
 
+def fill(writer: ContentMapWriter, cfg: Config, mixer: TokenMix, dataset: Dataset, args: argparse.Namespace) -> None:
+    """Compute what is still missing."""
+    mixer.init_weights()
+    settings = dict(type='MixDataPreprocessor', num_classes=cfg.model.head.num_classes, to_onehot=True)
+    preprocessor = MODELS.build({**cfg.data_preprocessor, **settings}).to(args.device)
+    loader = Runner.build_dataloader(
+        dict(
+            batch_size=args.batch_size,
+            num_workers=args.num_workers,
+            pin_memory=args.device != 'cpu',
+            collate_fn=dict(type='default_collate'),
+            dataset=Subset(dataset, writer.order[writer.done :]),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+        )
+    )
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task('activation maps', total=len(dataset), completed=writer.done)
+        for index, batch in enumerate(loader, 1):
+            data = preprocessor(batch, training=True)
+            maps = mixer.teacher.activation(data['inputs'], data['data_samples'], mixer.top_k)
+            writer.write(maps.cpu().numpy())
+            if index % FLUSH_EVERY == 0:
+                writer.flush()
+            progress.update(task, completed=writer.done)
+    writer.flush()
+
+
 def main() -> None:
     args = parse_args()
     cfg = Config.fromfile(args.config)
@@ -64,34 +92,13 @@ def main() -> None:
 
     resize = dict(type='Resize', scale=(args.img_size, args.img_size), backend='pillow', interpolation='bicubic')
     pipeline = [cfg.train_dataloader.dataset.pipeline[0], resize, dict(type='PackInputs')]
-    dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=pipeline, serialize_data=True))
+    dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=pipeline))
     source = dict(teacher=mixer.teacher.cfg.to_dict(), top_k=mixer.top_k, img_size=args.img_size)
     paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
     writer = ContentMapWriter(args.out, paths, source)
 
-    mixer.init_weights()
-    preprocessor = MODELS.build(
-        dict(cfg.data_preprocessor, type='MixDataPreprocessor', num_classes=cfg.model.head.num_classes, to_onehot=True)
-    ).to(args.device)
-    loader = Runner.build_dataloader(
-        dict(
-            batch_size=args.batch_size,
-            num_workers=args.num_workers,
-            pin_memory=args.device != 'cpu',
-            collate_fn=dict(type='default_collate'),
-            dataset=torch.utils.data.Subset(dataset, writer.order[writer.done :]),
-            sampler=dict(type='DefaultSampler', shuffle=False),
-        )
-    )
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task('activation maps', total=len(paths), completed=writer.done)
-        for index, data in enumerate(loader, 1):
-            data = preprocessor(data, training=True)
-            maps = mixer.teacher.activation(data['inputs'], data['data_samples'], mixer.top_k)
-            writer.write(maps.cpu().numpy())
-            if index % FLUSH_EVERY == 0 or writer.done == len(paths):
-                writer.flush()
-            progress.update(task, completed=writer.done)
+    if writer.done < len(paths):
+        fill(writer, cfg, mixer, dataset, args)
     print(f'{len(paths)} maps: {args.out}')
 
 

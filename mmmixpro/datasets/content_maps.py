@@ -80,7 +80,8 @@ class ContentMapWriter:
     """
 
     def __init__(self, folder: str | Path, paths: Sequence[str], source: dict):
-        self.folder, self.source = Path(folder), source
+        self.folder = Path(folder)
+        self.source = json.loads(json.dumps(source))  # as it will be read, tuples are lists
         names = [map_name(path) for path in paths]
         self.order = sorted(range(len(names)), key=lambda i: names[i].encode())
         self.names = np.array([names[i].encode() for i in self.order])

@@ -156,3 +156,38 @@ def test_fast_variant_changes_speed_only(model):
     assert hooks == plain.default_hooks.to_dict()
     assert fast.data_preprocessor.pop('channels_last')
     assert fast.data_preprocessor.to_dict() == plain.data_preprocessor.to_dict()
+
+
+def test_precomputed_variant_changes_where_maps_come_from():
+    plain, ours = (Config.fromfile(CONFIGS / f'tokenmix/deit-s{kind}_8xb128_in1k.py') for kind in ('', '_precomputed'))
+    model, expected = ours.model.to_dict(), plain.model.to_dict()
+    assert (model.pop('type'), expected.pop('type')) == ('TokenMixClassifier', 'MixClassifier')
+    expected['train_cfg']['augments'][0].pop('teacher')
+    assert model == expected
+    assert ours.data_preprocessor.pop('type') == 'ContentDataPreprocessor'
+    assert ours.data_preprocessor.to_dict() == plain.data_preprocessor.to_dict()
+    pipeline, stock = ours.train_dataloader.dataset.pop('pipeline'), plain.train_dataloader.dataset.pop('pipeline')
+    assert pipeline.pop(-2).type == 'LoadContentMap'
+    assert pipeline[1].pop('type') == 'Tracked' + stock[1].pop('type')
+    assert pipeline[-1].pop('algorithm_keys') == ['content']
+    assert [step.to_dict() for step in pipeline] == [step.to_dict() for step in stock]
+    assert ours.train_dataloader.to_dict() == plain.train_dataloader.to_dict()
+
+
+@pytest.mark.parametrize('name', ['ablation/table7_block_deit-t', 'ablation/table7_block_deit-s'])
+def test_block_masks_alone(name):
+    cfg = Config.fromfile(CONFIGS / f'{name}_8xb128_in1k.py')
+    shrink(cfg)
+    cfg.model.train_cfg = dict(augments=cfg.model.train_cfg.augments[:1], probs=[1.0])
+    assert cfg.model.train_cfg.augments[0].to_dict() == dict(type='TokenMix')
+    assert 'labels' not in cfg.model and cfg.model.type == 'MixClassifier'
+    assert torch.isfinite(torch.as_tensor(step(cfg)['loss']))
+
+
+def test_random_masks():
+    block, scattered = (
+        Config.fromfile(CONFIGS / f'_base_/methods/tokenmix{kind}.py').method.to_dict() for kind in ('', '_random')
+    )
+    assert block['train_cfg']['augments'][0].pop('mask_type') == 'block'
+    assert scattered['train_cfg']['augments'][0].pop('mask_type') == 'random'
+    assert scattered == block
