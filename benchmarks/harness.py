@@ -96,7 +96,7 @@ def own_mixers(classifier: nn.Module) -> list[BatchMixer]:
     """
     augment: Any = getattr(classifier, 'augment', None)
     mixers = [one for one in augment.augments if isinstance(one, BatchMixer)] if augment else []
-    return [mixer for mixer in mixers if not hasattr(mixer, 'teacher')]
+    return [mixer for mixer in mixers if getattr(mixer, 'teacher', None) is None]
 
 
 def label_batches(num: int, num_classes: int, count: int) -> Iterator[list[DataSample]]:

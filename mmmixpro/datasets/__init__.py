@@ -1,6 +1,7 @@
 # Copyright (c) MMMixPro contributors.
 """Data that MMMixPro brings along (import it from its modules), and faster transforms for everyone's."""
 
+from .content_maps import LoadContentMap, TrackedRandomResizedCrop
 from .transforms import (
     FastRandAugment,
     FastRandomErasing,
@@ -13,4 +14,6 @@ __all__ = [
     'FastRandomErasing',
     'FastRandomFlip',
     'FastRandomResizedCrop',
+    'LoadContentMap',
+    'TrackedRandomResizedCrop',
 ]

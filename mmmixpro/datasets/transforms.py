@@ -28,6 +28,8 @@ from mmpretrain.datasets.transforms import (
 )
 from mmpretrain.registry import TRANSFORMS
 
+from .content_maps import crop_box
+
 RAMP = np.arange(256, dtype=np.uint8)[None]
 ANTIALIASED = ('bilinear', 'bicubic')
 FLIP_CODES = dict(horizontal=1, vertical=0, diagonal=-1)
@@ -63,11 +65,12 @@ class FastRandomResizedCrop(RandomResizedCrop):
             )
 
     def transform(self, results: dict) -> dict:
-        """Crop and resize ``results['img']``, (H, W, 3) uint8."""
+        """Crop and resize ``results['img']``, (H, W, 3) uint8, and note the ``crop_box``."""
         img = results['img']
         if img.dtype != np.uint8:
             raise TypeError(f'Expected a uint8 image, got {img.dtype}. Load it with to_float32=False.')
         top, left, height, width = self.rand_crop_params(img)
+        results['crop_box'] = crop_box(results, top, left, height, width)
         crop = torch.from_numpy(img[top : top + height, left : left + width])
         # The batch comes before the permutation: so torch sees a channels-last layout and keeps it, without a copy.
         crop = crop[None].permute(0, 3, 1, 2)

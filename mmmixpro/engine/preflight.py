@@ -16,6 +16,8 @@ from mmengine.runner import Runner
 from mmpretrain.datasets import CustomDataset
 from torch import nn
 
+from mmmixpro.datasets import LoadContentMap
+
 
 def check_method(cfg: Config) -> None:
     """Refuse a ``method`` that was changed after ``model`` had been made from it.
@@ -177,6 +179,22 @@ def check_dataset(dataset: Any, model: nn.Module) -> None:
                 f'room for {limit}. Set its num_classes to {classes}, or check the data folder: '
                 'one sub-folder per class, nothing else.'
             )
+
+
+def check_content_maps(dataset: Any, num: int = 1000) -> None:
+    """Refuse activation maps that were made of other images, judged by some of the dataset, evenly spread.
+
+    Args:
+        dataset: A dataset of mmpretrain, or a wrapper around one, of which nothing is asked.
+        num: How many images to look up.
+
+    Raises:
+        ValueError: If one has no map.
+    """
+    for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', []):
+        if isinstance(step, LoadContentMap):
+            for index in range(0, len(dataset), max(len(dataset) // num, 1)):
+                step.maps[dataset.get_data_info(index)['img_path']]
 
 
 def _num_classes(dataset: Any) -> int:

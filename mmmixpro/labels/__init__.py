@@ -1,6 +1,7 @@
 # Copyright (c) MMMixPro contributors.
 from .area import AreaLabels
 from .attention import AttentionLabels
+from .content import ContentLabels
 from .learnable import LearnableAttentionLabels
 from .progressive import ProgressiveAttentionLabels
 from .scheduled import ScheduledAttentionLabels
@@ -8,6 +9,7 @@ from .scheduled import ScheduledAttentionLabels
 __all__ = [
     'AreaLabels',
     'AttentionLabels',
+    'ContentLabels',
     'LearnableAttentionLabels',
     'ProgressiveAttentionLabels',
     'ScheduledAttentionLabels',

@@ -9,6 +9,7 @@ from .puzzlemix import PuzzleMix
 from .saliencymix import SaliencyMix
 from .shuffled_maskmix import ShuffledMaskMix
 from .smmix import SMMix
+from .tokenmix import TokenMix, TokenMixPlan
 from .transmix import TransMixBatchAugment
 
 __all__ = [
@@ -23,5 +24,7 @@ __all__ = [
     'SMMix',
     'SaliencyMix',
     'ShuffledMaskMix',
+    'TokenMix',
+    'TokenMixPlan',
     'TransMixBatchAugment',
 ]

@@ -1,4 +1,4 @@
 # Copyright (c) MMMixPro contributors.
 from .backbones import *  # noqa: F403
 from .classifiers import *  # noqa: F403
-from .data_preprocessor import MixDataPreprocessor  # noqa: F401
+from .data_preprocessor import ContentDataPreprocessor, MixDataPreprocessor  # noqa: F401

@@ -1,6 +1,7 @@
 # Copyright (c) MMMixPro contributors.
 from typing import Any
 
+import numpy as np
 import torch
 from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.registry import MODELS
@@ -63,3 +64,33 @@ class MixDataPreprocessor(ClsDataPreprocessor):
             return F.one_hot(labels, num_classes).float()
         # Several labels an image.
         return self.cast_data(batch_label_to_onehot(labels, splits, num_classes)).float()
+
+
+@MODELS.register_module()
+class ContentDataPreprocessor(MixDataPreprocessor):
+    """:class:`MixDataPreprocessor` for samples with activation maps, for :class:`TokenMixClassifier`.
+
+    In training it returns the scores together with the maps of all samples, ``(N, h, w)`` float32, which are stacked
+    on the host and moved to the device once.
+    """
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """See :meth:`MixDataPreprocessor.forward`.
+
+        Raises:
+            ValueError: If a sample has no map.
+        """
+        prepared = super().forward(data, training)
+        samples = data.get('data_samples')
+        if not training or samples is None:
+            return prepared
+        missing = [sample for sample in samples if 'content' not in sample]
+        if missing:
+            raise ValueError(
+                f'Expected an activation map with each sample, as the field content; {len(missing)} of {len(samples)} '
+                "have none. Put dict(type='LoadContentMap', path=...) before PackInputs in the pipeline of "
+                "train_dataloader, and set PackInputs' algorithm_keys=['content']."
+            )
+        content = self.cast_data(torch.from_numpy(np.stack([sample.content for sample in samples])))
+        prepared['data_samples'] = (prepared['data_samples'], content.float())
+        return prepared

@@ -68,8 +68,8 @@ def draw_mixed(
             "Expected a mixer among the classifier's train_cfg.augments, found none. Give one: "
             'draw_mixed(..., mixer=MixProBatchAugment(mask_size=...)).'
         )
-    plan, mixed, attention, logits = _forward(classifier, images, mixer, seed)
-    scores = F.one_hot(labels, logits.size(1)).float()
+    scores = F.one_hot(labels, classifier.data_preprocessor.num_classes).float()
+    plan, mixed, attention, logits = _forward(classifier, images, scores, mixer, seed)
     weights = _weights(classifier, plan, attention, logits, scores)
 
     shown, shown_mixed = (_to_rgb(batch, classifier.data_preprocessor) for batch in (images, mixed))
@@ -99,14 +99,14 @@ def draw_mixed(
 
 
 def _forward(
-    classifier: MixClassifier, images: Tensor, mixer: BatchMixer, seed: int
+    classifier: MixClassifier, images: Tensor, scores: Tensor, mixer: BatchMixer, seed: int
 ) -> tuple[MixPlan, Tensor, Tensor, Tensor]:
     """Plan, mixed images, their class attention and their logits, in eval mode."""
     was_training = classifier.training
     classifier.eval()
     try:
         with _random_state(seed):
-            plan = mixer.draw(images, classifier)
+            plan = mixer.draw(images, classifier, scores)
             mixed = plan.mix_images(images)
             with class_attention(classifier.backbone, plan.size) as tap:
                 feats = classifier.extract_feat(mixed)

@@ -5,6 +5,7 @@ import itertools
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -25,6 +26,7 @@ METHODS = dict(
     saliencymix='MixClassifier',
     attentive_cutmix='MixClassifier',
     puzzlemix='MixClassifier',
+    tokenmix='MixClassifier',
     transmix='MixClassifier',
     mixpro='PALClassifier',
     smmix='SMMixClassifier',
@@ -55,15 +57,18 @@ def shrink(cfg: Config) -> None:
         backbone.img_size = 128
     for augment in cfg.model.get('train_cfg', {}).get('augments', []):
         if 'teacher' in augment:
-            augment.teacher.update(depth=18, stem_channels=8, base_channels=8)
-            augment.teacher.pop('init_cfg')
+            teacher = augment.teacher
+            teacher.pop('init_cfg')
+            teacher.get('backbone', teacher).update(depth=18, stem_channels=8, base_channels=8)
+            if 'head' in teacher:
+                teacher.head.in_channels = 64
 
 
 def batch(cfg: Config, num: int = 4) -> dict:
     side = cfg.model.backbone.img_size
     return dict(
         inputs=torch.randint(0, 256, (num, 3, side, side), dtype=torch.uint8),
-        data_samples=[DataSample().set_gt_label(i) for i in range(num)],
+        data_samples=[DataSample(content=np.ones((14, 14), np.float16)).set_gt_label(i) for i in range(num)],
     )
 
 
@@ -116,7 +121,7 @@ def test_config_takes_a_step(path):
 def test_leaf_is_the_papers_recipe(path):
     cfg = Config.fromfile(path)
     if path in LEAVES:
-        assert cfg.model.type == METHODS[path.parent.name]
+        assert cfg.model.type == ('TokenMixClassifier' if 'precomputed' in path.stem else METHODS[path.parent.name])
     assert cfg.train_dataloader.batch_size * 8 == cfg.auto_scale_lr.base_batch_size == 1024
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-3, 0.05)
@@ -182,3 +187,38 @@ def test_fast_variant_changes_speed_only(model):
     assert hooks == plain.default_hooks.to_dict()
     assert fast.data_preprocessor.pop('channels_last')
     assert fast.data_preprocessor.to_dict() == plain.data_preprocessor.to_dict()
+
+
+def test_precomputed_variant_changes_where_maps_come_from():
+    plain, ours = (Config.fromfile(CONFIGS / f'tokenmix/deit-s{kind}_8xb128_in1k.py') for kind in ('', '_precomputed'))
+    model, expected = ours.model.to_dict(), plain.model.to_dict()
+    assert (model.pop('type'), expected.pop('type')) == ('TokenMixClassifier', 'MixClassifier')
+    expected['train_cfg']['augments'][0].pop('teacher')
+    assert model == expected
+    assert ours.data_preprocessor.pop('type') == 'ContentDataPreprocessor'
+    assert ours.data_preprocessor.to_dict() == plain.data_preprocessor.to_dict()
+    pipeline, stock = ours.train_dataloader.dataset.pop('pipeline'), plain.train_dataloader.dataset.pop('pipeline')
+    assert pipeline.pop(-2).type == 'LoadContentMap'
+    assert pipeline[1].pop('type') == 'Tracked' + stock[1].pop('type')
+    assert pipeline[-1].pop('algorithm_keys') == ['content']
+    assert [step.to_dict() for step in pipeline] == [step.to_dict() for step in stock]
+    assert ours.train_dataloader.to_dict() == plain.train_dataloader.to_dict()
+
+
+@pytest.mark.parametrize('name', ['ablation/table7_block_deit-t', 'ablation/table7_block_deit-s'])
+def test_block_masks_alone(name):
+    cfg = Config.fromfile(CONFIGS / f'{name}_8xb128_in1k.py')
+    shrink(cfg)
+    cfg.model.train_cfg = dict(augments=cfg.model.train_cfg.augments[:1], probs=[1.0])
+    assert cfg.model.train_cfg.augments[0].to_dict() == dict(type='TokenMix')
+    assert 'labels' not in cfg.model and cfg.model.type == 'MixClassifier'
+    assert torch.isfinite(torch.as_tensor(step(cfg)['loss']))
+
+
+def test_random_masks():
+    block, scattered = (
+        Config.fromfile(CONFIGS / f'_base_/methods/tokenmix{kind}.py').method.to_dict() for kind in ('', '_random')
+    )
+    assert block['train_cfg']['augments'][0].pop('mask_type') == 'block'
+    assert scattered['train_cfg']['augments'][0].pop('mask_type') == 'random'
+    assert scattered == block

@@ -30,7 +30,27 @@ class StubTeacher(nn.Conv2d):
         super().__init__(3, 4, 16, 16)
 
 
+@MODELS.register_module(force=True)
+class StubHead(nn.Linear):
+    """A head, likewise."""
+
+    def __init__(self):
+        super().__init__(4, 7)
+
+    def forward(self, feats):
+        return super().forward(feats[-1])
+
+
 ATTENTIVE = dict(type='AttentiveCutMix', teacher=dict(type='StubTeacher'), mask_size=16)
+TOKENMIX = dict(
+    type='TokenMix',
+    mask_size=8,
+    teacher=dict(
+        type='ImageClassifier',
+        backbone=dict(type='StubTeacher'),
+        head=dict(type='StubHead'),
+    ),
+)
 METHODS = {
     'mixpro': dict(augments=[MASKMIX]),
     'mixpro_elem': dict(augments=[dict(MASKMIX, mode='elem')]),
@@ -42,12 +62,33 @@ METHODS = {
     'mixup_elem': dict(augments=[dict(type='MixupBatchAugment', mode='elem')]),
     'cutmix_elem': dict(augments=[dict(type='CutMixBatchAugment', mode='elem')]),
     'shuffled': dict(augments=[dict(MASKMIX, type='ShuffledMaskMix', patch_size=16)]),
+    'tokenmix': dict(type='MixClassifier', augments=[TOKENMIX], labels=dict(type='ContentLabels')),
+    'tokenmix_random': dict(
+        type='MixClassifier', augments=[dict(TOKENMIX, mask_type='random')], labels=dict(type='ContentLabels')
+    ),
+    'tokenmix_precomputed': dict(
+        type='TokenMixClassifier',
+        augments=[dict(TOKENMIX, teacher=None)],
+        labels=dict(type='ContentLabels'),
+        data_preprocessor=dict(type='ContentDataPreprocessor'),
+    ),
     'area': dict(type='MixClassifier', augments=[MASKMIX]),
     'smmix': dict(type='SMMixClassifier', augments=[dict(type='SMMix')]),
     'mixup': dict(augments=[dict(type='Mixup', alpha=0.8)]),
     'cutmix': dict(augments=[dict(type='CutMix', alpha=1.0)]),
     'none': dict(augments=[]),
 }
+
+
+def labelled(labels):
+    """Samples, with an activation map for those that look for one."""
+    content = np.full((8, 8), 0.5, np.float16)
+    return [DataSample(content=content).set_gt_label(label) for label in labels]
+
+
+def normalised(method):
+    preprocessor = method.get('data_preprocessor', {})
+    return dict(method, data_preprocessor=dict(preprocessor, mean=[120.0] * 3, std=[60.0] * 3))
 
 
 OPTIM_WRAPPER = dict(
@@ -96,16 +137,16 @@ def watch_on_fake_gpu(prepare):
 def test_step_does_not_wait_for_the_device(method, build):
     def prepare():
         with torch.device('cuda'):
-            model = build(data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3), **METHODS[method])
+            model = build(**normalised(METHODS[method]))
         model.data_preprocessor._device = torch.device('cuda')
         return lambda: step(model)
 
     def step(model):
         images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8, device='cpu')
-        samples = [DataSample().set_gt_label(i) for i in range(4)]
+        samples = labelled(range(4))
         data = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
         assert data['inputs'].is_cuda
-        assert data['data_samples'].is_cuda
+        assert all(tensor.is_cuda for tensor in tree_leaves(data['data_samples']))
         assert model.loss(**data)['loss'].is_cuda
 
     assert watch_on_fake_gpu(prepare) == []
@@ -136,7 +177,7 @@ def test_no_loop_over_samples(method, build):
     model = build(**METHODS[method])
     counts = []
     for num in (3, 12):
-        samples = [DataSample().set_gt_label(0) for _ in range(num)]
+        samples = labelled([0] * num)
         with Watch() as watch:
             data = model.data_preprocessor(dict(inputs=torch.zeros(num, 3, 64, 64), data_samples=samples), True)
             np.random.seed(0)
@@ -149,12 +190,12 @@ def test_no_loop_over_samples(method, build):
 @pytest.mark.parametrize('method', METHODS)
 def test_step_does_not_wait_for_a_gpu(method, build):
     """torch's own word for it, from the batch to the optimizer's update."""
-    model = build(data_preprocessor=dict(mean=[120.0] * 3, std=[60.0] * 3), **METHODS[method]).cuda()
+    model = build(**normalised(METHODS[method])).cuda()
     model.train()
     optim_wrapper = build_optim_wrapper(model, OPTIM_WRAPPER)
     for index in range(4):
         images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8).pin_memory()
-        samples = [DataSample().set_gt_label(i) for i in range(4)]
+        samples = labelled(range(4))
         torch.cuda.set_sync_debug_mode('error' if index else 'default')
         try:
             model.train_step(dict(inputs=images, data_samples=samples), optim_wrapper)
@@ -162,12 +203,12 @@ def test_step_does_not_wait_for_a_gpu(method, build):
             torch.cuda.set_sync_debug_mode('default')
 
 
-@pytest.mark.parametrize('mixer', [MASKMIX, TRANSMIX, GRIDMIX, ATTENTIVE])
+@pytest.mark.parametrize('mixer', [MASKMIX, TRANSMIX, GRIDMIX, ATTENTIVE, TOKENMIX])
 def test_mixing_takes_one_more_batch_of_memory(mixer):
     images = torch.randn(16, 3, 128, 128)
     mixer = BATCH_AUGMENTS.build(mixer)
     mixer.init_weights()
-    plan = mixer.draw(images, None)
+    plan = mixer.draw(images, None, torch.eye(7)[torch.zeros(16, dtype=torch.long)])
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         mixed = plan.mix_images(images)
     events = profiler.profiler.kineto_results.events()

@@ -21,8 +21,9 @@ class PreflightHook(Hook):
         preflight.check_method(runner.cfg)
 
     def before_train(self, runner: Runner) -> None:
-        """Check data against heads; warn of a batch size that the learning rate is not made for."""
+        """Check data against heads and activation maps; warn of a batch size that the learning rate is not made for."""
         preflight.check_dataset(runner.train_dataloader.dataset, runner.model)
+        preflight.check_content_maps(runner.train_dataloader.dataset)
         preflight.warn_batch_size(runner)
 
     def before_test(self, runner: Runner) -> None:

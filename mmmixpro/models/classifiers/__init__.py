@@ -2,5 +2,6 @@
 from .mix_classifier import MixClassifier
 from .pal_classifier import PALClassifier
 from .smmix_classifier import SMMixClassifier
+from .tokenmix_classifier import TokenMixClassifier
 
-__all__ = ['MixClassifier', 'PALClassifier', 'SMMixClassifier']
+__all__ = ['MixClassifier', 'PALClassifier', 'SMMixClassifier', 'TokenMixClassifier']
