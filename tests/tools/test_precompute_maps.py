@@ -2,6 +2,7 @@
 """Activation maps from the tool to a training that reads them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -69,20 +70,26 @@ def compute(tiny, configs, tmp_path):
 
 
 def test_from_images_to_training(tiny, configs, compute, capsys):
-    folder, teacher = configs
     maps = compute()
     assert f'32 maps: {maps.folder}' in capsys.readouterr().out
     assert maps.maps.shape == (32, 3, 3)
-    for name, label in (('a/a0.png', 0), ('b/b11.png', 1)):
-        pixels = np.asarray(Image.open(tiny.folder / 'data/train' / name).resize((96, 96), Image.BICUBIC))
+    tiny.tool('train.py', configs[0] / 'precomputed.py', '--work-dir', 'run')
+    assert tiny.weights('run/epoch_1.pth')
+
+
+def test_maps_are_the_oracles(tiny, configs, compute, tmp_path):
+    _, teacher = configs
+    # Of these folders the data set sees `a` first; by name `a-b/...` is before `a/...`.
+    for old, new in (('a', 'a'), ('b', 'a-b')):
+        shutil.copytree(tiny.folder / 'data/train' / old, tmp_path / 'data/train' / new)
+    maps = compute(options=['--cfg-options', f'train_dataloader.dataset.data_root={tmp_path / "data"}'])
+    weight, bias = teacher.head.fc.weight.detach().numpy(), teacher.head.fc.bias.detach().numpy()
+    for name, label in (('a/a0.png', 0), ('a/a10.png', 0), ('a-b/b11.png', 1), ('a-b/b3.png', 1)):
+        pixels = np.asarray(Image.open(tmp_path / 'data/train' / name).resize((96, 96), Image.BICUBIC))
         image = torch.tensor(pixels).permute(2, 0, 1)[None]
         features = teacher.backbone((image.float() - 127.5) / 127.5)[-1][0].detach().numpy()
-        weight, bias = teacher.head.fc.weight.detach().numpy(), teacher.head.fc.bias.detach().numpy()
         expected = oracle.activation(features, weight, bias, label, 5)
         np.testing.assert_allclose(maps[name], expected / max(expected.max(), 1e-9), atol=2e-3)
-
-    tiny.tool('train.py', folder / 'precomputed.py', '--work-dir', 'run')
-    assert tiny.weights('run/epoch_1.pth')
 
 
 def test_goes_on_where_it_was_stopped(compute, monkeypatch, tmp_path):
