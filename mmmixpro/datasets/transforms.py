@@ -71,6 +71,8 @@ class FastRandomResizedCrop(RandomResizedCrop):
             raise TypeError(f'Expected a uint8 image, got {img.dtype}. Load it with to_float32=False.')
         top, left, height, width = self.rand_crop_params(img)
         results['crop_box'] = crop_box(results, top, left, height, width)
+        if min(img.strides) < 0:
+            img = img.copy()  # the stock flip leaves a view that steps backwards, which torch does not take
         crop = torch.from_numpy(img[top : top + height, left : left + width])
         # The batch comes before the permutation: so torch sees a channels-last layout and keeps it, without a copy.
         crop = crop[None].permute(0, 3, 1, 2)
