@@ -4,10 +4,12 @@ from .attention import AttentionLabels
 from .learnable import LearnableAttentionLabels
 from .progressive import ProgressiveAttentionLabels
 from .scheduled import ScheduledAttentionLabels
+from .weights import LabelWeights
 
 __all__ = [
     'AreaLabels',
     'AttentionLabels',
+    'LabelWeights',
     'LearnableAttentionLabels',
     'ProgressiveAttentionLabels',
     'ScheduledAttentionLabels',

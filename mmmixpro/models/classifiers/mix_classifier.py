@@ -1,4 +1,5 @@
 # Copyright (c) MMMixPro contributors.
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,9 @@ class MixClassifier(ImageClassifier):
             does not fit the backbone's tokens or this classifier, if the head computes a loss of
             its own, or if ``data_preprocessor`` mixes too.
     """
+
+    #: Told of each batch: ``observer(augment, plan, logits, target, weights)``, see ``MixProgressHook``.
+    observer: Callable[..., None] | None = None
 
     def __init__(
         self,
@@ -111,31 +115,45 @@ class MixClassifier(ImageClassifier):
         scores = data_samples
         if not isinstance(scores, Tensor):
             scores = torch.stack([sample.gt_score for sample in data_samples]).float()
-        plan, images, target = self.mix(inputs, scores)
-        return dict(loss=self._loss(plan, images, scores, target))
+        augment = self.draw_augment()
+        plan, images, target = self.mix(augment, inputs, scores)
+        loss, *seen = self._loss(plan, images, scores, target)
+        if self.observer is not None:
+            self.observer(augment, plan, *seen)
+        return dict(loss=loss)
 
-    def _loss(self, plan: MixPlan | None, images: Tensor, scores: Tensor, target: Tensor) -> Tensor:
-        """Loss of a batch that is mixed; ``target`` are its labels where there is no plan."""
+    def _loss(
+        self, plan: MixPlan | None, images: Tensor, scores: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        """Loss of a batch that is mixed, and its logits, its labels, and the weights that a plan has.
+
+        ``target`` are the labels where there is no plan.
+        """
+        weights = None
         logits, attention = self._forward(images, with_attention=plan is not None and self.labels.needs_attention)
         # Labels and loss need float32, whatever the precision of the model.
         logits = logits.float()
         with torch.autocast(logits.device.type, enabled=False):
             if plan is not None:
-                target = plan.mix_scores(scores, *self.labels(plan, attention, logits, scores))
+                weights = self.labels(plan, attention, logits, scores)
+                target = plan.mix_scores(scores, *weights)
             loss = self.head.loss_module(logits, target, avg_factor=len(logits))
         if plan is None:
             # Ranks draw augments of their own: one waits for the gradients of all, of learnable labels too.
             loss = loss + sum(0 * parameter.sum() for parameter in self.labels.parameters())
-        return loss
+        return loss, logits, target, weights
 
-    def mix(self, inputs: Tensor, scores: Tensor) -> tuple[MixPlan | None, Tensor, Tensor]:
-        """Draw an augment and mix the images by it.
+    def draw_augment(self) -> Callable | None:
+        """The augment of a batch; None leaves it as it is."""
+        return self.augment.augments[np.random.choice(len(self.augment.augments), p=self.augment.probs)]
+
+    def mix(self, augment: Callable | None, inputs: Tensor, scores: Tensor) -> tuple[MixPlan | None, Tensor, Tensor]:
+        """Mix images by an augment.
 
         Returns:
             tuple[MixPlan | None, Tensor, Tensor]: The plan, images and labels. Without a plan the
             labels are final; with one they are still those of the unmixed images.
         """
-        augment = self.augment.augments[np.random.choice(len(self.augment.augments), p=self.augment.probs)]
         if isinstance(augment, BatchMixer):
             plan = augment.plan(inputs, self, scores)
             return plan, inputs if plan is None else plan.mix_images(inputs), scores
