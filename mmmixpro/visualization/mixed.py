@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmmixpro.attention import class_attention
-from mmmixpro.labels import ProgressiveAttentionLabels
 from mmmixpro.labels.attention import attention_share
 from mmmixpro.mixing import BatchMixer
 from mmmixpro.models.classifiers import MixClassifier
@@ -128,11 +127,15 @@ def _weights(
 ) -> dict[str, list[float]]:
     """How much each image's own label counts, by the classifier's own label policy."""
     policy = classifier.labels
-    share = attention_share(plan, attention, nearest=getattr(policy, 'nearest', False))
+    labels = policy(plan, attention, logits, scores)
+    share = getattr(labels, 'lam_attn', None)
+    if share is None:
+        share = attention_share(plan, attention, nearest=getattr(policy, 'nearest', False))
     weights = {'λ area': plan.lam, 'λ attn': share}
-    if isinstance(policy, ProgressiveAttentionLabels):
-        weights['α'] = policy.confidence(plan, logits, scores)
-    weights['λ'] = policy(plan, attention, logits, scores)[0]
+    alpha = getattr(labels, 'alpha', None)
+    if alpha is not None:
+        weights['α'] = alpha
+    weights['λ'] = labels[0]
     return {name: values.tolist() for name, values in weights.items()}
 
 
