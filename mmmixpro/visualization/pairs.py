@@ -21,7 +21,7 @@ from mmmixpro.models.classifiers import MixClassifier
 from .mixed import mask_of, random_state, to_rgb
 
 DRAWS = 200  # the chance that as many draws give nothing to show is nil
-LEAST = 0.1  # share of either image
+LEAST = 0.05  # share of either image
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Method:
     def mix(self, augment: Callable, images: Tensor, labels: Tensor | None, seed: int) -> MixedImage:
         """Mix two images, the second into the first.
 
-        Draws that pair an image with itself, or that leave less than a tenth of either, are drawn again.
+        Draws that pair an image with itself, or that leave less than a twentieth of either, are drawn again.
 
         Args:
             augment: One of :attr:`augments`.
