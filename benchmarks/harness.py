@@ -33,6 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 import mmmixpro  # noqa: E402
 from mmmixpro.mixing import BatchMixer  # noqa: E402
+from mmmixpro.utils.methods import find_configs  # noqa: E402
 
 BASELINE = 'baseline'  # mmpretrain's own ImageClassifier, no mixing: the `none` of every ratio
 PACKAGES = ('torch', 'torchvision', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmpretrain', 'timm', 'numpy')
@@ -62,7 +63,7 @@ def find_methods(model: str) -> dict[str, Path]:
     Raises:
         ValueError: If no method has a config for this model.
     """
-    found = {path.parent.name: path for path in sorted(ROOT.glob(f'configs/*/{model}_8xb128_in1k.py'))}
+    found = find_configs(ROOT / 'configs', model)
     if BASELINE not in found:
         known = sorted(path.stem.split('_')[0] for path in ROOT.glob(f'configs/{BASELINE}/*.py'))
         raise ValueError(

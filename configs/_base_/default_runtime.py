@@ -18,6 +18,7 @@ default_hooks = dict(
     visualization=dict(type='VisualizationHook', enable=False),
     epoch_seed=dict(type='mmpretrain.EpochSeedHook'),
     preflight=dict(type='mmpretrain.PreflightHook'),
+    mix_progress=dict(type='mmpretrain.MixProgressHook'),
 )
 
 # Each rank draws masks of its own. Bitwise repeatable on CPU; on GPU add deterministic=True.

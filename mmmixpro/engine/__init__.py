@@ -1,6 +1,13 @@
 # Copyright (c) MMMixPro contributors.
 from .atomic_backend import AtomicLocalBackend
-from .hooks import CompileHook, DeferredRuntimeInfoHook, EpochSeedHook, MixSwitchRecipeHook, PreflightHook
+from .hooks import (
+    CompileHook,
+    DeferredRuntimeInfoHook,
+    EpochSeedHook,
+    MixProgressHook,
+    MixSwitchRecipeHook,
+    PreflightHook,
+)
 from .optim_constructor import MergedOptimWrapperConstructor
 from .optim_wrapper import AsyncOptimWrapper
 
@@ -11,6 +18,7 @@ __all__ = [
     'DeferredRuntimeInfoHook',
     'EpochSeedHook',
     'MergedOptimWrapperConstructor',
+    'MixProgressHook',
     'MixSwitchRecipeHook',
     'PreflightHook',
 ]

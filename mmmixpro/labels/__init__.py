@@ -5,11 +5,13 @@ from .content import ContentLabels
 from .learnable import LearnableAttentionLabels
 from .progressive import ProgressiveAttentionLabels
 from .scheduled import ScheduledAttentionLabels
+from .weights import LabelWeights
 
 __all__ = [
     'AreaLabels',
     'AttentionLabels',
     'ContentLabels',
+    'LabelWeights',
     'LearnableAttentionLabels',
     'ProgressiveAttentionLabels',
     'ScheduledAttentionLabels',

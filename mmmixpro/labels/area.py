@@ -25,6 +25,6 @@ class AreaLabels(nn.Module):
 
         Returns:
             tuple[Tensor, Tensor]: ``(N,)`` float32 weights of the image's own label and of its
-            partner's.
+            partner's; a :class:`LabelWeights` where more can be told.
         """
         return plan.lam, 1 - plan.lam

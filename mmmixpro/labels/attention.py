@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 from mmmixpro.structures import MixPlan
 
+from .weights import LabelWeights
+
 
 def attention_share(plan: MixPlan, attention: Tensor, nearest: bool) -> Tensor:
     """Share of the class attention that falls on image ``i``, ``lam_attn`` of Eq. 5 of MixPro.
@@ -47,8 +49,8 @@ class AttentionLabels(nn.Module):
         self.area_weight = area_weight
         self.nearest = nearest
 
-    def forward(self, plan: MixPlan, attention: Tensor, logits: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, plan: MixPlan, attention: Tensor, logits: Tensor, scores: Tensor) -> LabelWeights:
         """See :meth:`AreaLabels.forward`; attention is required."""
         lam_attn = attention_share(plan, attention, self.nearest)
         lam = torch.lerp(lam_attn, plan.lam, self.area_weight)
-        return lam, 1 - lam
+        return LabelWeights(lam, 1 - lam, lam_attn)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from mmmixpro.structures import MixPlan
 
 from .attention import attention_share
+from .weights import LabelWeights
 
 
 @MODELS.register_module()
@@ -43,12 +44,12 @@ class ProgressiveAttentionLabels(nn.Module):
         self.label_smooth_val = label_smooth_val
         self.nearest = nearest
 
-    def forward(self, plan: MixPlan, attention: Tensor, logits: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, plan: MixPlan, attention: Tensor, logits: Tensor, scores: Tensor) -> LabelWeights:
         """See :meth:`AreaLabels.forward`; attention is required."""
         lam_attn = attention_share(plan, attention, self.nearest)
         alpha = self.confidence(plan, logits, scores)
         lam = torch.lerp(plan.lam, lam_attn, alpha)
-        return lam, 1 - lam
+        return LabelWeights(lam, 1 - lam, lam_attn, alpha)
 
     def confidence(self, plan: MixPlan, logits: Tensor, scores: Tensor) -> Tensor:
         """The progressive factor, ``(N,)`` in [0, 1]."""

@@ -97,7 +97,7 @@ def _plot(stages: list[dict], key: str, title: str) -> str:
         marker = 'o' if key == 'curve' else ''
         steps, values = zip(*stage[key], strict=True)
         ax.plot(steps, values, linewidth=1.6, marker=marker, markersize=3, **look)
-    _dress(ax, title, _unit(stages, key))
+    dress(ax, title, _unit(stages, key))
     file = StringIO()
     # Names in an SVG are the page's; the salt keeps those of different plots apart.
     with mpl.rc_context({'svg.hashsalt': title}):
@@ -117,7 +117,8 @@ def _unit(stages: list[dict], key: str) -> str:
     return 'iteration' if last >= last_loss else 'epoch'
 
 
-def _dress(ax: Axes, title: str, unit: str) -> None:
+def dress(ax: Axes, title: str, unit: str) -> None:
+    """The look of a plot over training."""
     ax.set_title(title, loc='left', fontsize=10, fontweight='bold')
     ax.set_xlabel(unit)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
@@ -126,4 +127,5 @@ def _dress(ax: Axes, title: str, unit: str) -> None:
     ax.set_axisbelow(True)
     ax.spines[:].set_visible(False)
     ax.spines.bottom.set(visible=True, color='#9aa5b1')
-    ax.legend(frameon=False, fontsize=8)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=8)

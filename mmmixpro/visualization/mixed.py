@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from mmpretrain.models.utils import ClsDataPreprocessor
 from torch import Tensor
 from torch.nn import functional as F
 
 from mmmixpro.attention import class_attention
-from mmmixpro.labels import ProgressiveAttentionLabels
 from mmmixpro.labels.attention import attention_share
 from mmmixpro.mixing import BatchMixer
 from mmmixpro.models.classifiers import MixClassifier
@@ -72,25 +72,15 @@ def draw_mixed(
     plan, mixed, attention, logits = _forward(classifier, images, scores, mixer, seed)
     weights = _weights(classifier, plan, attention, logits, scores)
 
-    shown, shown_mixed = (_to_rgb(batch, classifier.data_preprocessor) for batch in (images, mixed))
-    # Longer names would run into those of the next column.
-    names = [name if len(name) <= 17 else f'{name[:16]}…' for name in (class_names[label] for label in labels.tolist())]
+    shown, shown_mixed = (to_rgb(batch, classifier.data_preprocessor) for batch in (images, mixed))
+    names = [shorten(class_names[label]) for label in labels.tolist()]
     height, width = plan.size
     figure, axes = image_grid([height / width] * 4, len(images))
     for i, (j, column) in enumerate(zip(plan.partner.tolist(), axes.T, strict=True)):
         for ax, image in zip(column, (shown[i], shown[j], shown_mixed[i], shown_mixed[i]), strict=True):
             ax.imshow(image, interpolation='nearest')
-        column[2].add_collection(_borders(plan, i))
-        column[3].imshow(
-            attention[i].cpu().numpy(),
-            vmin=0,
-            # Even attention stands half-way up the scale, not at its end.
-            vmax=max(attention[i].max().item(), 2 * attention[i].mean().item()),
-            cmap='inferno',
-            alpha=0.65,
-            interpolation='bicubic',
-            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-        )
+        column[2].add_collection(borders(mask_of(plan, i), plan.cell, plan.size))
+        show_attention(column[3], attention[i].cpu().numpy(), plan.size)
         lines = [names[i], f'+ {names[j]}', *(f'{name} {values[i]:.2f}' for name, values in weights.items())]
         column[3].set_xlabel('\n'.join(lines), linespacing=1.35)
     for ax, name in zip(axes[:, 0], ('image', 'partner', 'mixed', 'attention'), strict=True):
@@ -105,7 +95,7 @@ def _forward(
     was_training = classifier.training
     classifier.eval()
     try:
-        with _random_state(seed):
+        with random_state(seed):
             plan = mixer.draw(images, classifier, scores)
             mixed = plan.mix_images(images)
             with class_attention(classifier.backbone, plan.size) as tap:
@@ -118,7 +108,7 @@ def _forward(
 
 
 @contextmanager
-def _random_state(seed: int) -> Iterator[None]:
+def random_state(seed: int) -> Iterator[None]:
     """Seed every generator that a mixer or a model may draw from, then put them back."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -137,15 +127,19 @@ def _weights(
 ) -> dict[str, list[float]]:
     """How much each image's own label counts, by the classifier's own label policy."""
     policy = classifier.labels
-    share = attention_share(plan, attention, nearest=getattr(policy, 'nearest', False))
+    labels = policy(plan, attention, logits, scores)
+    share = getattr(labels, 'lam_attn', None)
+    if share is None:
+        share = attention_share(plan, attention, nearest=getattr(policy, 'nearest', False))
     weights = {'λ area': plan.lam, 'λ attn': share}
-    if isinstance(policy, ProgressiveAttentionLabels):
-        weights['α'] = policy.confidence(plan, logits, scores)
-    weights['λ'] = policy(plan, attention, logits, scores)[0]
+    alpha = getattr(labels, 'alpha', None)
+    if alpha is not None:
+        weights['α'] = alpha
+    weights['λ'] = labels[0]
     return {name: values.tolist() for name, values in weights.items()}
 
 
-def _to_rgb(images: Tensor, preprocessor: ClsDataPreprocessor) -> np.ndarray:
+def to_rgb(images: Tensor, preprocessor: ClsDataPreprocessor) -> np.ndarray:
     """``(N, H, W, 3)`` uint8 RGB of images that the data preprocessor normalised."""
     if preprocessor._enable_normalize:
         images = images * preprocessor.std + preprocessor.mean
@@ -154,15 +148,38 @@ def _to_rgb(images: Tensor, preprocessor: ClsDataPreprocessor) -> np.ndarray:
     return images.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _borders(plan: MixPlan, i: int) -> LineCollection:
-    """The edges of mask cells where one image meets the other."""
-    mask = plan.mask.expand(len(plan.partner), -1, -1)[i].cpu().numpy()
+def mask_of(plan: MixPlan, i: int) -> np.ndarray:
+    """``(gh, gw)`` mask of image ``i``."""
+    return plan.mask.expand(len(plan.partner), -1, -1)[i].cpu().numpy()
+
+
+def shorten(name: str) -> str:
+    """A longer name would run into that of the next column."""
+    return name if len(name) <= 17 else f'{name[:16]}…'
+
+
+def show_attention(ax: Axes, attention: np.ndarray, size: tuple[int, int]) -> None:
+    """Lay an attention map ``(h, w)`` over an image of ``size`` pixels."""
+    ax.imshow(
+        attention,
+        vmin=0,
+        # Even attention stands half-way up the scale, not at its end.
+        vmax=max(attention.max(), 2 * attention.mean()),
+        cmap='inferno',
+        alpha=0.65,
+        interpolation='bicubic',
+        extent=(-0.5, size[1] - 0.5, size[0] - 0.5, -0.5),
+    )
+
+
+def borders(mask: np.ndarray, cell: int, size: tuple[int, int]) -> LineCollection:
+    """The edges of mask cells where one image meets the other, or meets it in another share."""
     segments = []
     for axis in (0, 1):
         # A border of two cells along `axis` lies at the start of the second and runs across.
-        for cell in np.argwhere(np.diff(mask, axis=axis)):
-            cell[axis] += 1
-            end = cell.copy()
+        for start in np.argwhere(np.diff(mask, axis=axis)):
+            start[axis] += 1
+            end = start.copy()
             end[1 - axis] += 1
-            segments.append(np.minimum([cell * plan.cell, end * plan.cell], plan.size)[:, ::-1] - 0.5)
+            segments.append(np.minimum([start * cell, end * cell], size)[:, ::-1] - 0.5)
     return LineCollection(segments, colors='white', linewidths=1.2)

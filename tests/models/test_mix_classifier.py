@@ -78,7 +78,7 @@ def test_augments_are_drawn_by_probs(probs, build, make_batch):
             type(augment).__name__, (), dict(__call__=lambda self, x, y: (x, (type(self).__name__, y)))
         )()
     for _ in range(800):
-        plan, _, labels = model.mix(images, scores)
+        plan, _, labels = model.mix(model.draw_augment(), images, scores)
         assert plan is None
         names.append(labels[0] if isinstance(labels, tuple) else None)
     counts = Counter(names)
@@ -90,7 +90,7 @@ def test_augments_are_drawn_by_probs(probs, build, make_batch):
 def test_prob_of_a_mixer_leaves_batches_unmixed(build, make_batch):
     model = build(augments=[dict(prob=0.5, **MASKMIX)])
     images, _, scores = make_batch(2)
-    plans = [model.mix(images, scores) for _ in range(400)]
+    plans = [model.mix(model.draw_augment(), images, scores) for _ in range(400)]
     mixed = sum(plan is not None for plan, _, _ in plans)
     assert abs(mixed - 200) < 50
     for plan, inputs, labels in plans:

@@ -17,6 +17,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from mmmixpro.engine import MixProgressHook
+
 MASKMIX = dict(type='MixProBatchAugment', mask_size=32)
 TRANSMIX = dict(type='TransMixBatchAugment')
 GRIDMIX = dict(type='GridMix', mask_size=16)
@@ -139,6 +141,7 @@ def test_step_does_not_wait_for_the_device(method, build):
         with torch.device('cuda'):
             model = build(**normalised(METHODS[method]))
         model.data_preprocessor._device = torch.device('cuda')
+        model.observer = MixProgressHook().observe
         return lambda: step(model)
 
     def step(model):
@@ -175,6 +178,7 @@ def test_such_a_wait_would_be_seen(wait):
 def test_no_loop_over_samples(method, build):
     """As many operators for a large batch as for a small one."""
     model = build(**METHODS[method])
+    model.observer = MixProgressHook().observe
     counts = []
     for num in (3, 12):
         samples = labelled([0] * num)
@@ -192,6 +196,7 @@ def test_step_does_not_wait_for_a_gpu(method, build):
     """torch's own word for it, from the batch to the optimizer's update."""
     model = build(**normalised(METHODS[method])).cuda()
     model.train()
+    model.observer = MixProgressHook().observe
     optim_wrapper = build_optim_wrapper(model, OPTIM_WRAPPER)
     for index in range(4):
         images = torch.zeros(4, 3, 64, 64, dtype=torch.uint8).pin_memory()

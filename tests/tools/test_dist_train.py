@@ -1,4 +1,5 @@
 # Copyright (c) MMMixPro contributors.
+import json
 import random
 
 import pytest
@@ -20,6 +21,20 @@ def test_two_ranks_draw_different_masks_and_keep_equal_weights(tiny, output):
     for name, weight in first['weights'].items():
         assert torch.equal(weight, second['weights'][name]), name
     assert 'made for batches of 1024, this run has 8 (4 per rank x 2 ranks x 1' in output
+
+
+def test_the_log_tells_of_all_ranks(tiny, output):
+    """Of each line: how many of the two batches MaskMix mixed, and the mean area kept in these."""
+    (log,) = tiny.folder.glob('whole/*/vis_data/scalars.json')
+    lines = [line for line in map(json.loads, log.read_text().splitlines()) if 'loss' in line]
+    mixed = [2 * line['mix/share_MixProBatchAugment'] for line in lines]
+    areas = [[mask.float().mean() for mask in tiny.checkpoint(f'whole/rank{rank}.pt')['masks']] for rank in (0, 1)]
+    assert len(lines) == 12
+    assert sum(mixed) == len(areas[0]) + len(areas[1])
+    kept = sum(num * line['mix/lam'] for num, line in zip(mixed, lines, strict=True) if num)
+    assert kept == pytest.approx(sum(map(sum, areas)).item(), abs=1e-5)
+    for num, line in zip(mixed, lines, strict=True):
+        assert ('mix/alpha' in line) == bool(num)
 
 
 def test_two_ranks_train_fast(tiny):

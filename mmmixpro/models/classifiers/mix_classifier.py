@@ -1,12 +1,10 @@
 # Copyright (c) MMMixPro contributors.
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from mmpretrain.models import ImageClassifier
-from mmpretrain.models.heads import ClsHead
 from mmpretrain.models.utils.batch_augments import RandomBatchAugment
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -15,6 +13,9 @@ from torch import Tensor, nn
 from mmmixpro.attention import class_attention, class_attention_of
 from mmmixpro.mixing import BatchMixer
 from mmmixpro.structures import MixPlan
+
+from .evaluating import evaluating
+from .parts import build_augment, check_head, one_hot
 
 
 @MODELS.register_module()
@@ -44,6 +45,9 @@ class MixClassifier(ImageClassifier):
             its own, or if ``data_preprocessor`` mixes too.
     """
 
+    #: Told of each batch: ``observer(augment, plan, logits, target, weights)``, see ``MixProgressHook``.
+    observer: Callable[..., None] | None = None
+
     def __init__(
         self,
         backbone: dict | nn.Module | None = None,
@@ -69,13 +73,13 @@ class MixClassifier(ImageClassifier):
                 'train_cfg, data_preprocessor, pretrained and init_cfg.'
             )
         super().__init__(
-            backbone, neck, head, pretrained, data_preprocessor=_one_hot(data_preprocessor), init_cfg=init_cfg
+            backbone, neck, head, pretrained, data_preprocessor=one_hot(data_preprocessor), init_cfg=init_cfg
         )
-        _check_head(self.head)
+        check_head(self.head)
         if self.data_preprocessor.num_classes is None:
             self.data_preprocessor.num_classes = getattr(self.head, 'num_classes', None)
         self.labels = MODELS.build(labels)
-        self.augment = _build_augment(train_cfg)
+        self.augment = build_augment(train_cfg)
         self.check_augments(self.augment)
 
     @property
@@ -113,31 +117,51 @@ class MixClassifier(ImageClassifier):
         scores = data_samples
         if not isinstance(scores, Tensor):
             scores = torch.stack([sample.gt_score for sample in data_samples]).float()
-        plan, images, target = self.mix(inputs, scores)
-        return dict(loss=self._loss(plan, images, scores, target))
+        augment = self.draw_augment()
+        plan, images, target = self.mix(augment, inputs, scores)
+        return self._learn(augment, plan, images, scores, target)
 
-    def _loss(self, plan: MixPlan | None, images: Tensor, scores: Tensor, target: Tensor) -> Tensor:
-        """Loss of a batch that is mixed; ``target`` are its labels where there is no plan."""
+    def _learn(
+        self, augment: Callable | None, plan: MixPlan | None, images: Tensor, scores: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss of a batch that is mixed; tells the observer."""
+        loss, *seen = self._loss(plan, images, scores, target)
+        if self.observer is not None:
+            self.observer(augment, plan, *seen)
+        return dict(loss=loss)
+
+    def _loss(
+        self, plan: MixPlan | None, images: Tensor, scores: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor] | None]:
+        """Loss of a batch that is mixed, and its logits, its labels, and the weights that a plan has.
+
+        ``target`` are the labels where there is no plan.
+        """
+        weights = None
         logits, attention = self._forward(images, with_attention=plan is not None and self.labels.needs_attention)
         # Labels and loss need float32, whatever the precision of the model.
         logits = logits.float()
         with torch.autocast(logits.device.type, enabled=False):
             if plan is not None:
-                target = plan.mix_scores(scores, *self.labels(plan, attention, logits, scores))
+                weights = self.labels(plan, attention, logits, scores)
+                target = plan.mix_scores(scores, *weights)
             loss = self.head.loss_module(logits, target, avg_factor=len(logits))
         if plan is None:
             # Ranks draw augments of their own: one waits for the gradients of all, of learnable labels too.
             loss = loss + sum(0 * parameter.sum() for parameter in self.labels.parameters())
-        return loss
+        return loss, logits, target, weights
 
-    def mix(self, inputs: Tensor, scores: Tensor) -> tuple[MixPlan | None, Tensor, Tensor]:
-        """Draw an augment and mix the images by it.
+    def draw_augment(self) -> Callable | None:
+        """The augment of a batch; None leaves it as it is."""
+        return self.augment.augments[np.random.choice(len(self.augment.augments), p=self.augment.probs)]
+
+    def mix(self, augment: Callable | None, inputs: Tensor, scores: Tensor) -> tuple[MixPlan | None, Tensor, Tensor]:
+        """Mix images by an augment.
 
         Returns:
             tuple[MixPlan | None, Tensor, Tensor]: The plan, images and labels. Without a plan the
             labels are final; with one they are still those of the unmixed images.
         """
-        augment = self.augment.augments[np.random.choice(len(self.augment.augments), p=self.augment.probs)]
         if isinstance(augment, BatchMixer):
             plan = augment.plan(inputs, self, scores)
             return plan, inputs if plan is None else plan.mix_images(inputs), scores
@@ -177,64 +201,3 @@ class MixClassifier(ImageClassifier):
         with class_attention(self.backbone, (images.size(2), images.size(3))) as tap:
             feats = self.extract_feat(images)
         return self.head(feats), tap.map
-
-
-def _build_augment(train_cfg: dict | None) -> RandomBatchAugment:
-    train_cfg = dict(train_cfg or dict(augments=[], probs=[]))
-    unknown = set(train_cfg) - {'augments', 'probs'}
-    if unknown:
-        raise TypeError(f'train_cfg got unknown arguments {sorted(unknown)}; it takes augments and probs.')
-    augments, probs = train_cfg.get('augments') or [], train_cfg.get('probs')
-    augments = list(augments) if isinstance(augments, (list, tuple)) else [augments]
-    if not augments:
-        return RandomBatchAugment([], probs=[])
-    if probs is not None:
-        # A copy, for RandomBatchAugment appends to the list that it is given.
-        probs = list(probs) if isinstance(probs, (list, tuple)) else [probs]
-        if len(probs) != len(augments) or min(probs) < 0 or sum(probs) > 1:
-            raise ValueError(
-                f'train_cfg.probs={probs} must give each of the {len(augments)} augments its share of the batches, '
-                'at most 1 in all.'
-            )
-    return RandomBatchAugment(augments, probs)
-
-
-def _one_hot(data_preprocessor: dict | nn.Module | None) -> nn.Module:
-    """The data preprocessor, with one-hot labels, and checked not to mix before us."""
-    built: Any = data_preprocessor
-    if not isinstance(data_preprocessor, nn.Module):
-        built = MODELS.build(dict(dict(type='MixDataPreprocessor'), **(data_preprocessor or {})))
-    if built.batch_augments is not None:
-        raise ValueError(
-            'data_preprocessor.batch_augments would mix each batch a second time, before the classifier '
-            'does. Move the augments to model.train_cfg.'
-        )
-    built.to_onehot = True
-    return built
-
-
-def _check_head(head: nn.Module) -> None:
-    """Refuse heads whose loss is not that of logits and one target, for it would be passed by."""
-    if not (
-        isinstance(head, ClsHead) and type(head).loss is ClsHead.loss and type(head)._get_loss is ClsHead._get_loss
-    ):
-        raise ValueError(
-            f'{type(head).__name__} computes a loss of its own, which mixed labels would bypass. Use a '
-            'head that inherits the loss of ClsHead, such as LinearClsHead or VisionTransformerClsHead.'
-        )
-    if head.cal_acc:
-        raise ValueError('head.cal_acc=True: accuracy against one label means nothing on mixed images; remove it.')
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; each module has its own back then, frozen ones theirs."""
-    # Flags alone: `train()` of some backbones freezes stages anew, and mmpretrain's returns None.
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -11,7 +11,8 @@ from mmmixpro.attention import patch_attention_of
 from mmmixpro.mixing.smmix import SMMixPlan
 from mmmixpro.structures import MixPlan
 
-from .mix_classifier import MixClassifier, evaluating
+from .evaluating import evaluating
+from .mix_classifier import MixClassifier
 
 
 @MODELS.register_module()
@@ -87,11 +88,14 @@ class SMMixClassifier(MixClassifier):
         assert tap.map is not None
         return logits.float(), tap.map
 
-    def _loss(self, plan: MixPlan | None, images: Tensor, scores: Tensor, target: Tensor) -> Tensor:
+    def _loss(
+        self, plan: MixPlan | None, images: Tensor, scores: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor] | None]:
         if not isinstance(plan, SMMixPlan):
             # Ranks draw their augments apart, and under DDP each waits for every parameter of the others.
             unused = sum(param.sum() for param in self.token_head.parameters())
-            return super()._loss(plan, images, scores, target) + 0 * unused
+            loss, *seen = super()._loss(plan, images, scores, target)
+            return loss + 0 * unused, *seen
 
         feats, tokens = patch_attention_of(self.backbone).with_tokens(images)
         logits = self.head(feats).float()
@@ -100,10 +104,11 @@ class SMMixClassifier(MixClassifier):
         token_logits = self.token_head((pooled,)).float().flatten(0, 1)
 
         with torch.autocast(logits.device.type, enabled=False):
-            target = plan.mix_scores(scores, *self.labels(plan, None, logits, scores))
+            weights = self.labels(plan, None, logits, scores)
+            target = plan.mix_scores(scores, *weights)
             token_target = torch.stack([scores, scores[plan.partner]], 1).flatten(0, 1)
             clean_logits = plan.mix_scores(plan.clean_logits, plan.lam, 1 - plan.lam)
             mixed = self.head.loss_module(logits, target, avg_factor=len(logits))
             fine = self.head.loss_module(token_logits, token_target, avg_factor=len(token_logits))
             consistency = F.kl_div(logits.log_softmax(1), clean_logits.softmax(1), reduction='batchmean')
-            return mixed + fine + consistency
+            return mixed + fine + consistency, logits, target, weights

@@ -49,7 +49,8 @@ class TokenMixClassifier(MixClassifier):
             dict[str, Tensor]: ``loss``.
         """
         scores, content = data_samples
-        plan, images, target = self.mix(inputs, scores)
+        augment = self.draw_augment()
+        plan, images, target = self.mix(augment, inputs, scores)
         if isinstance(plan, TokenMixPlan) and plan.content is None:
             plan = replace(plan, content=content)
-        return dict(loss=self._loss(plan, images, scores, target))
+        return self._learn(augment, plan, images, scores, target)
