@@ -43,12 +43,15 @@ def cost(classifier: Any, mixer: BatchMixer, batch: int, side: int, classes: int
     images = torch.randn(batch, 3, side, side, device=device)
     scores = torch.zeros(batch, classes, device=device)
     scores[:, 0] = 1
+    # What guides a mixer has as many classes as the model, however many are labelled.
+    guiding = torch.zeros(batch, classifier.head.num_classes, device=device)
+    guiding[:, 0] = 1
     logits = torch.randn(batch, classes, device=device)
     attention = torch.rand(batch, side // 16, side // 16, device=device)
     attention /= attention.sum((1, 2), keepdim=True)
 
     def mix_and_label() -> None:
-        plan = mixer.draw(images, classifier, scores)
+        plan = mixer.draw(images, classifier, guiding)
         plan.mix_images(images)
         plan.mix_scores(scores, *classifier.labels(plan, attention, logits, scores))
 

@@ -76,17 +76,20 @@ class PuzzleMix(BatchMixer):
     :math:`n`, :math:`C` by :math:`(g - 1)^2`; :math:`g` is drawn per batch from 2, 4, 8 and 16.
 
     A second forward pass in eval mode, of the unmixed images, and a backward pass from the loss to the images
-    alone: the gradients of the parameters stay as they are. Each batch waits for the device once, for both problems
-    are solved on the host: about a tenth of a second for 128 images at most. Checkpointing of activations that
-    re-enters autograd (``with_cp`` of some backbones) does not allow such a gradient.
+    alone: the gradients of the parameters stay as they are. The host waits for the device once a batch, for one copy
+    of what both problems need, solves them there, and copies the plan back: about a tenth of a second for 128 images
+    of 16 x 16 cells, much less for larger cells. Checkpointing of activations that re-enters autograd (``with_cp`` of
+    some backbones) does not allow such a gradient.
 
     Deviations:
 
     - :math:`z` is the global minimum for any number of labels, by one cut (see
       :func:`~mmmixpro.mixing.graph_cut.min_cut`); the paper's alpha-beta swap finds a local one;
     - :math:`\Pi_k` is the optimal assignment, where the paper iterates towards one, and the released code stops
-      after :math:`g` rounds, with holes in the image if it has not converged. A place where :math:`z_p` is between
-      0 and 1 gains :math:`z_p` of what is moved there, as the objective has it; in the released code, all of it;
+      after :math:`g` rounds, with holes in the image if it has not converged. To the optimum the way of the cell
+      that makes room counts as well, so that cells move more seldom than by those rounds. A place where :math:`z_p`
+      is between 0 and 1 gains :math:`z_p` of what is moved there, as the objective has it; in the released code,
+      all of it;
     - saliency is the gradient of the classifier's own loss, with its label smoothing; an image without any gradient
       is salient everywhere alike;
     - the grid is that of square cells: ``gcd(H, W)`` is halved as long as the shorter side has ``max_blocks`` at
