@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -72,9 +73,30 @@ def find_methods(model: str) -> dict[str, Path]:
     return {BASELINE: found.pop(BASELINE), **found}
 
 
-def timing_config(path: Path) -> Config:
-    """A method's config as far as time goes: a frozen teacher takes as long with any weights, so none are loaded."""
+def find_variant(model: str, name: str) -> Path:
+    """The config of a method's variant, ``'tokenmix/precomputed'`` for example.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    method, _, variant = name.partition('/')
+    path = ROOT / f'configs/{method}/{model}_{variant}_8xb128_in1k.py'
+    if not path.is_file():
+        found = sorted(path.name for path in path.parent.glob(f'{model}_*'))
+        raise ValueError(f"'{name}' is none of the variants of {model} in configs/{method}: {found}.")
+    return path
+
+
+def timing_config(path: Path, own_mixer: bool = False) -> Config:
+    """A method's config as far as time goes: a frozen teacher takes as long with any weights, so none are loaded.
+
+    Args:
+        path: Of the config.
+        own_mixer: Mix every batch by the method's own mixer, and none by Mixup beside it.
+    """
     cfg = Config.fromfile(path)
+    if own_mixer and cfg.model.type != 'ImageClassifier':
+        cfg.model.train_cfg = dict(augments=[cfg.model.train_cfg.augments[0]])
     for augment in cfg.model.get('train_cfg', {}).get('augments', []):
         if 'teacher' in augment:
             augment.teacher.pop('init_cfg', None)
@@ -93,16 +115,23 @@ def build_classifier(cfg: Config, device: torch.device, seed: int = 0) -> nn.Mod
 def own_mixers(classifier: nn.Module) -> list[BatchMixer]:
     """The mixers of this package that a classifier draws from.
 
-    But for those with a teacher: its forward pass is all they cost, and part of the training step's time.
+    But for those that a teacher or the model itself guides: forward passes are what they cost, and part of the
+    training step's time.
     """
     augment: Any = getattr(classifier, 'augment', None)
     mixers = [one for one in augment.augments if isinstance(one, BatchMixer)] if augment else []
-    return [mixer for mixer in mixers if getattr(mixer, 'teacher', None) is None]
+    return [mixer for mixer in mixers if not mixer.guided and getattr(mixer, 'teacher', None) is None]
 
 
 def label_batches(num: int, num_classes: int, count: int) -> Iterator[list[DataSample]]:
-    """Labels as a data loader delivers them, made before anything is timed: mmpretrain writes into them."""
-    return iter([[DataSample().set_gt_label(i % num_classes) for i in range(num)] for _ in range(count)])
+    """Labels as a data loader delivers them, made before anything is timed: mmpretrain writes into them.
+
+    With an activation map each, for those who read it (TokenMix with precomputed maps).
+    """
+    content = np.random.default_rng(0).random((num, 14, 14), dtype=np.float32)
+    return iter(
+        [[DataSample(content=content[i]).set_gt_label(i % num_classes) for i in range(num)] for _ in range(count)]
+    )
 
 
 def interleave(steps: Mapping[str, Callable[[], Any]], rounds: int, warmup: int, seed: int) -> dict[str, list[float]]:

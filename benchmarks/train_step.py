@@ -8,10 +8,11 @@ python benchmarks/train_step.py --device cuda --model deit-s pvt-s --batch-size 
 A method is a folder of configs/ that has a config for the model; ``baseline`` is mmpretrain's own
 ImageClassifier without mixing. Methods take their steps in turn, and each step is compared with the
 baseline's of the same round. A step is mmengine's ``train_step``, from uint8 images on the device and
-labels on the host to the optimizer's update. ``timm`` is timm's model with its Mixup (and CutMix) in a
-plain loop, as an outside reference. A ratio also holds what our data preprocessor saves over the
-baseline's, which makes labels one-hot image by image. Memory is the peak within a step above what stays
-between steps.
+labels on the host to the optimizer's update. A method draws its mixers as its recipe says; with
+``--own-mixer`` every batch is mixed by its own, so that a second pass on half of the batches is not
+averaged away. ``timm`` is timm's model with its Mixup (and CutMix) in a plain loop, as an outside
+reference. A ratio also holds what our data preprocessor saves over the baseline's, which makes labels
+one-hot image by image. Memory is the peak within a step above what stays between steps.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from harness import (
     build_classifier,
     common_arguments,
     find_methods,
+    find_variant,
     interleave,
     label_batches,
     print_table,
@@ -57,7 +59,14 @@ Step = Callable[[], Any]
 def parse_args() -> argparse.Namespace:
     parser = common_arguments(__doc__)
     parser.add_argument('--model', nargs='+', default=['deit-t'], help='stems of configs; default: %(default)s')
-    parser.add_argument('--methods', nargs='+', help='folders of configs/ beside the baseline; default: all')
+    parser.add_argument(
+        '--methods',
+        nargs='+',
+        help='folders of configs/ beside the baseline, or variants such as tokenmix/precomputed; default: all folders',
+    )
+    parser.add_argument(
+        '--own-mixer', action='store_true', help="mix every batch by the method's own mixer, none by Mixup beside it"
+    )
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--precision', nargs='+', choices=list(OPTIM_WRAPPERS), default=['fp32'])
     parser.add_argument('--compile', nargs='+', choices=['off', 'on'], default=['off'])
@@ -127,17 +136,19 @@ def measure(args: argparse.Namespace, model: str, precision: str, compiled: bool
     """Every method with one model, precision and mode."""
     torch._dynamo.reset()  # graphs of other settings count towards a limit
     methods = find_methods(model)
-    unknown = set(args.methods or []) - set(methods)
+    variants = {name: find_variant(model, name) for name in args.methods or [] if '/' in name}
+    unknown = set(args.methods or []) - set(methods) - set(variants)
     if unknown:
         raise ValueError(f'--methods {sorted(unknown)}: configs/ has {list(methods)} for {model}.')
     chosen = {name: path for name, path in methods.items() if name in {BASELINE, *(args.methods or methods)}}
+    chosen |= variants
     device = torch.device(args.device)
     torch.manual_seed(args.seed)
     images = torch.randint(0, 256, (args.batch_size, 3, 224, 224), dtype=torch.uint8).to(device)
     warmup = max(args.warmup, 12 if compiled else 0)
     count = warmup + args.rounds + MEMORY_STEPS
     steps = {
-        name: our_step(timing_config(path), images, precision, compiled, args.seed, count)
+        name: our_step(timing_config(path, args.own_mixer), images, precision, compiled, args.seed, count)
         for name, path in chosen.items()
     }
     if model in TIMM:
@@ -156,7 +167,9 @@ def measure(args: argparse.Namespace, model: str, precision: str, compiled: bool
         for name, step in steps.items()
     ]
     mode = 'compiled' if compiled else 'eager'
-    return dict(model=model, batch_size=args.batch_size, precision=precision, mode=mode, rows=rows)
+    return dict(
+        model=model, batch_size=args.batch_size, precision=precision, mode=mode, own_mixer=args.own_mixer, rows=rows
+    )
 
 
 def show(result: dict) -> None:

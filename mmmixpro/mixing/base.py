@@ -22,6 +22,9 @@ class BatchMixer(metaclass=ABCMeta):
         ValueError: If ``prob`` is out of its range.
     """
 
+    #: Whether drawing takes passes of the model under training, most of what it costs.
+    guided = False
+
     def __init__(self, prob: float = 1.0):
         if not 0 <= prob <= 1:
             raise ValueError(f'prob is the chance that a batch is mixed, in [0, 1]; got {prob}.')

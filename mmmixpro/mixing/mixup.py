@@ -13,17 +13,13 @@ from .modes import BetaLam
 
 @dataclass(frozen=True)
 class BlendPlan(MixPlan):
-    """Every pixel shows both images, image ``i`` by ``lam``; the mask, of one cell, says nothing."""
+    """Every pixel shows both images: the mask, of one cell, is ``(N, 1, 1)`` float32, ``lam`` itself."""
 
     @torch.no_grad()
     def mix_images(self, images: Tensor) -> Tensor:
         """``lam * x_i + (1 - lam) * x_j``, leaving the input as it is; floating point only."""
         lam = self.lam[:, None, None, None].to(images.dtype)
         return images[self.partner].mul_(1 - lam).addcmul_(images, lam)
-
-    def coverage(self, h: int, w: int, nearest: bool = False) -> Tensor:
-        """``lam`` on each token."""
-        return self.lam[:, None, None].expand(-1, h, w)
 
 
 @BATCH_AUGMENTS.register_module()
@@ -51,11 +47,12 @@ class MixupBatchAugment(BatchMixer):
 
     def draw(self, images: Tensor, model: nn.Module | None = None, scores: Tensor | None = None) -> BlendPlan:
         num, _, height, width = images.shape
-        lam = torch.from_numpy(self.lam.mode.share(self.lam(num), num).astype('float32'))
+        drawn = torch.from_numpy(self.lam.mode.share(self.lam(num), num).astype('float32'))
+        lam = drawn.to(images.device, non_blocking=True).expand(num)
         return BlendPlan(
             partner=self.lam.mode.partners(num, images.device),
-            mask=torch.ones(1, 1, 1, dtype=torch.bool, device=images.device),
+            mask=lam[:, None, None],
             cell=max(height, width),
             size=(height, width),
-            lam=lam.to(images.device, non_blocking=True).expand(num),
+            lam=lam,
         )

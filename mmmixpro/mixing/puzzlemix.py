@@ -113,6 +113,8 @@ class PuzzleMix(BatchMixer):
             its kind, or, at the first batch, if no such grid fits the images.
     """
 
+    guided = True
+
     def __init__(
         self,
         alpha: float = 1.0,

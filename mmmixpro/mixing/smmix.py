@@ -53,6 +53,8 @@ class SMMix(BatchMixer):
             ``SMMixClassifier``, or, at the first batch, if the image is a single token.
     """
 
+    guided = True
+
     def __init__(self, min_side_ratio: float = 0.25, max_side_ratio: float = 0.75, prob: float = 1.0):
         super().__init__(prob)
         if not 0 <= min_side_ratio <= max_side_ratio < 1:

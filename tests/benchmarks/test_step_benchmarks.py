@@ -93,10 +93,21 @@ def test_train_step(run):
         assert row['images_per_second'] == pytest.approx(2 / row['seconds']['median'])
         # Activations of two images in a DeiT-T: tens of megabytes.
         assert 2e7 < row['peak_bytes'] < 3e8
+    (own,) = run('train_step', *options, 'tokenmix/precomputed', 'smmix', '--own-mixer')['results']
+    assert [row['method'] for row in own['rows']] == ['baseline', 'mixpro', 'smmix', 'tokenmix/precomputed', 'timm']
+    with pytest.raises(ValueError, match=r"'mixpro/other' is none .*deit-t_8xb128_in1k"):
+        run('train_step', '--methods', 'mixpro/other')
     with pytest.raises(ValueError, match=r"\['other'\]: configs/ has \['baseline'"):
         run('train_step', '--methods', 'other')
     with pytest.raises(SystemExit):
         run('train_step', '--precision', 'fp16')
+
+
+def test_every_batch_by_the_methods_own_mixer():
+    for name, path in harness.find_methods('deit-t').items():
+        model = harness.timing_config(path, own_mixer=True).model
+        if name not in ('baseline', 'cutmix'):
+            assert len(model.train_cfg.augments) == 1 and model.train_cfg.augments[0].type not in ('Mixup', 'CutMix')
 
 
 def test_mixing_ops(run):
