@@ -143,7 +143,7 @@ class Method:
 
 
 def _fit(config: Config, model: Config) -> Config:
-    """The config with mask cells that take the same share of the model's images, in whole tokens."""
+    """The config with mask cells and blocks that take the same share of the model's images, in whole tokens."""
     sizes = [image_size(one) for one in (config, model)]
     fitted = deepcopy(config)
     if sizes[0] == sizes[1]:
@@ -152,7 +152,11 @@ def _fit(config: Config, model: Config) -> Config:
     for augment in (fitted.model.get('train_cfg') or {}).get('augments', []):
         if 'mask_size' in augment:
             tokens = round(augment.mask_size * sizes[1] / sizes[0] / stride)
+            cells = sizes[0] / augment.mask_size
             augment.mask_size = max(tokens, 1) * stride
+            if 'min_block_tokens' in augment:
+                share = (sizes[1] / augment.mask_size / cells) ** 2
+                augment.min_block_tokens = max(round(augment.min_block_tokens * share), 1)
     return fitted
 
 

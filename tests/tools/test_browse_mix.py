@@ -176,7 +176,7 @@ def test_same_seed_same_sheet(pairs, trained, tmp_path):
 def test_mask_strategies_without_checkpoint(tmp_path, capsys):
     args = ['--config', MINI, '--ablation', 'table7', '--masks', '--num', 1, '--out', tmp_path / 'x.png']
     (pair,) = browse(*args)
-    assert {'random', 'random-4x', 'region'} <= set(pair.mixed)
+    assert set(pair.mixed) == {'block', 'random', 'random-4x', 'region'}
     # 4 x 4 cells in the images of either size; random: one cell a token.
     assert pair.mixed['random-4x'].mask.shape == (4, 4)
     assert pair.mixed['random'].mask.shape == (8, 8)
