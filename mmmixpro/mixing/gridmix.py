@@ -1,5 +1,4 @@
 # Copyright (c) MMMixPro contributors.
-import numpy as np
 import torch
 from mmpretrain.registry import BATCH_AUGMENTS
 from torch import Tensor, nn
@@ -8,6 +7,7 @@ from mmmixpro.structures import MixPlan
 
 from .base import CellMixer
 from .masks import random_partners
+from .modes import BetaLam
 
 
 @BATCH_AUGMENTS.register_module()
@@ -44,12 +44,10 @@ class GridMix(CellMixer):
 
     def __init__(self, mask_size: int = 32, alpha: float = 1.0, prob: float = 1.0):
         super().__init__(mask_size, prob)
-        if alpha <= 0:
-            raise ValueError(f'alpha of Beta(alpha, alpha) must be positive, got {alpha}.')
-        self.alpha = alpha
+        self.lam = BetaLam(alpha)
 
     def draw(self, images: Tensor, model: nn.Module | None = None, scores: Tensor | None = None) -> MixPlan:
         num, _, height, width = images.shape
-        lam = np.random.beta(self.alpha, self.alpha)
+        (lam,) = self.lam(1)
         mask = torch.rand(1, *self.grid(height, width), device=images.device) < lam
         return MixPlan(random_partners(num, images.device), mask, self.mask_size, (height, width))

@@ -59,7 +59,7 @@ class BetaLam:
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(self, alpha: float, mode: str):
+    def __init__(self, alpha: float, mode: str = 'batch'):
         if alpha <= 0:
             raise ValueError(f'alpha of Beta(alpha, alpha) must be positive, got {alpha}.')
         if mode not in MODES:

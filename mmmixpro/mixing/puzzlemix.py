@@ -15,6 +15,7 @@ from mmmixpro.structures import MixPlan
 from .base import BatchMixer
 from .graph_cut import min_cut, require_solvers, transport
 from .masks import random_partners
+from .modes import BetaLam
 from .puzzle_terms import border_terms, cell_saliency, to_colours
 
 POOL = 2  # px, side of the windows whose colours are compared; the released code's for ImageNet
@@ -128,8 +129,6 @@ class PuzzleMix(BatchMixer):
         prob: float = 1.0,
     ):
         super().__init__(prob)
-        if alpha <= 0:
-            raise ValueError(f'alpha of Beta(alpha, alpha) must be positive, got {alpha}.')
         if not isinstance(n_labels, int) or n_labels < 2:
             raise ValueError(f'n_labels is how many values the mask takes, an integer of 2 or more; got {n_labels!r}.')
         if not (beta >= 0 and eta >= 0 and 0 <= gamma <= 1 and xi > 0):
@@ -143,7 +142,7 @@ class PuzzleMix(BatchMixer):
                 f'min_blocks={min_blocks}, max_blocks={max_blocks}.'
             )
         require_solvers()
-        self.alpha = alpha
+        self.lam = BetaLam(alpha)
         self.n_labels = n_labels
         self.beta = beta
         self.gamma = gamma
@@ -173,7 +172,7 @@ class PuzzleMix(BatchMixer):
         if scores is None:
             raise ValueError('PuzzleMix looks for what shows the label: expected scores (N, num_classes), got None.')
         cell = self._draw_cell(images.size(2), images.size(3))
-        lam = np.random.beta(self.alpha, self.alpha)
+        (lam,) = self.lam(1)
         partner = random_partners(len(images), images.device)
         gradients = model.image_gradients(images, scores)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):

@@ -1,5 +1,4 @@
 # Copyright (c) MMMixPro contributors.
-import numpy as np
 import torch
 from mmpretrain.registry import BATCH_AUGMENTS
 from torch import Tensor, nn
@@ -8,6 +7,7 @@ from mmmixpro.structures import MixPlan
 
 from .base import BatchMixer
 from .masks import half_side, random_partners
+from .modes import BetaLam
 from .saliency import salient_pixels
 
 
@@ -38,13 +38,11 @@ class SaliencyMix(BatchMixer):
 
     def __init__(self, alpha: float = 1.0, prob: float = 1.0):
         super().__init__(prob)
-        if alpha <= 0:
-            raise ValueError(f'alpha of Beta(alpha, alpha) must be positive, got {alpha}.')
-        self.alpha = alpha
+        self.lam = BetaLam(alpha)
 
     def draw(self, images: Tensor, model: nn.Module | None = None, scores: Tensor | None = None) -> MixPlan:
         num, _, height, width = images.shape
-        lam = np.asarray(np.random.beta(self.alpha, self.alpha))
+        (lam,) = self.lam(1)
         partner = random_partners(num, images.device)
         rows, columns = (
             _within(centre[partner], int(half_side(side, lam)), side)

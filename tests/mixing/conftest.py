@@ -44,6 +44,6 @@ def fixed_lam(monkeypatch):
     """What Beta(alpha, alpha) gives from now on."""
 
     def fixed_lam(lam):
-        monkeypatch.setattr(np.random, 'beta', lambda a, b: lam)
+        monkeypatch.setattr(np.random, 'beta', lambda a, b, size: np.full(size, lam))
 
     return fixed_lam
