@@ -67,9 +67,7 @@ def find_methods(model: str) -> dict[str, Path]:
     found = find_configs(ROOT / 'configs', model)
     if BASELINE not in found:
         known = sorted(path.stem.split('_')[0] for path in ROOT.glob(f'configs/{BASELINE}/*.py'))
-        raise ValueError(
-            f'No configs/{BASELINE}/{model}_8xb128_in1k.py to compare with; models that have one: {known}.'
-        )
+        raise ValueError(f'No configs/{BASELINE}/{model}_8xb128_in1k.py to compare with; models with one: {known}.')
     return {BASELINE: found.pop(BASELINE), **found}
 
 

@@ -225,13 +225,10 @@ def main(argv: list[str] | None = None) -> None:
     wanted = list(dict.fromkeys((method, seed) for seed in args.seed for method in methods))
     teacher = [(TEACHER, TEACHER_SEED)] if any(needs_teacher(method, args) for method in methods) else []
     todo = [each for each in teacher + wanted if not is_done(args, *each)]
-    print(
-        f'{len(teacher + wanted)} runs, {len(teacher + wanted) - len(todo)} of them done already in {args.work_dir}',
-        flush=True,
-    )
-    # The teacher comes before those it guides.
-    run_all(args, [each for each in todo if each in teacher])
-    run_all(args, [each for each in todo if each not in teacher])
+    done = len(teacher + wanted) - len(todo)
+    print(f'{len(todo) + done} runs, {done} of them done already in {args.work_dir}', flush=True)
+    for guides in (True, False):  # the teacher before those it guides
+        run_all(args, [each for each in todo if (each in teacher) == guides])
     wanted += teacher
 
     runs = [json.loads(run_path(args, *each).read_text()) for each in wanted]

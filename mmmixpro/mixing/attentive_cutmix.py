@@ -47,15 +47,7 @@ class AttentiveCutMix(CellMixer):
 
     def init_weights(self) -> None:
         """Build the teacher and load its weights."""
-        try:
-            self.teacher.init_weights()
-        except FileNotFoundError as error:
-            missing, _, _ = str(error).partition('. ')
-            raise FileNotFoundError(
-                f'AttentiveCutMix has no weights for its teacher: {missing}. Expected a network trained on ImageNet, '
-                'such as resnet50_8xb32_in1k of mmpretrain. Set teacher.init_cfg.checkpoint of this augment, for the '
-                'configs of MMMixPro by the environment variable ATTENTIVE_CUTMIX_TEACHER.'
-            ) from None
+        self.teacher.init_weights_for(self, 'a network trained on ImageNet', 'ATTENTIVE_CUTMIX_TEACHER')
 
     def draw(self, images: Tensor, model: nn.Module | None = None, scores: Tensor | None = None) -> MixPlan:
         num, _, height, width = images.shape

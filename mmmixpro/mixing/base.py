@@ -1,6 +1,7 @@
 # Copyright (c) MMMixPro contributors.
 import math
 from abc import ABCMeta, abstractmethod
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -24,6 +25,10 @@ class BatchMixer(metaclass=ABCMeta):
 
     #: Whether drawing takes passes of the model under training, most of what it costs.
     guided = False
+    #: Whether plans say what the images show where, for labels that ask.
+    brings_content = False
+    #: Whether drawing reads the labels.
+    needs_labels = False
 
     def __init__(self, prob: float = 1.0):
         if not 0 <= prob <= 1:
@@ -50,8 +55,8 @@ class BatchMixer(metaclass=ABCMeta):
     def init_weights(self) -> None:  # noqa: B027 (optional to override)
         """Load what the mixer itself needs, a teacher for example; called on every rank, before training."""
 
-    def check_model(self, model: nn.Module) -> None:  # noqa: B027 (optional to override)
-        """Raise ValueError if the mixer needs another classifier around it."""
+    def check_model(self, model: Any) -> None:  # noqa: B027 (optional to override)
+        """Raise ValueError if the mixer needs another classifier around it; None is mmpretrain's own."""
 
     def check_token_stride(self, stride: int) -> None:  # noqa: B027 (optional to override)
         """Raise ValueError if the mixer does not fit tokens of ``stride`` pixels."""

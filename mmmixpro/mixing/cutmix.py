@@ -17,7 +17,7 @@ class CutMixBatchAugment(BatchMixer):
 
     `CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features
     <https://arxiv.org/abs/1905.04899>`_, Algorithm 1: a box of the partner, of area ``1 - lam`` and clipped by the
-    image. In ``mode='batch'`` it is mmpretrain's ``CutMix``, of the same random numbers.
+    image. In ``mode='batch'`` :meth:`draw` is mmpretrain's ``CutMix``, of the same random numbers.
 
     Args:
         alpha: Parameter of Beta(alpha, alpha), from which the share kept is drawn; positive.

@@ -27,8 +27,9 @@ class MixupBatchAugment(BatchMixer):
     r"""Mixup in timm's three modes, and for any label policy.
 
     `mixup: Beyond Empirical Risk Minimization <https://arxiv.org/abs/1710.09412>`_, Eq. 1 and 2:
-    :math:`\lambda x_i + (1 - \lambda) x_j`, labels likewise. In ``mode='batch'`` it is mmpretrain's ``Mixup``, of the
-    same random numbers. Attention divides every token alike, so that labels by attention are those by area.
+    :math:`\lambda x_i + (1 - \lambda) x_j`, labels likewise. In ``mode='batch'`` :meth:`draw` is mmpretrain's
+    ``Mixup``, of the same random numbers. Attention divides every token alike, so that labels by attention are
+    those by area.
 
     Args:
         alpha: Parameter of Beta(alpha, alpha), from which :math:`\lambda` is drawn; positive.

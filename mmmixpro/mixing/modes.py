@@ -60,8 +60,8 @@ class BetaLam:
     """
 
     def __init__(self, alpha: float, mode: str = 'batch'):
-        if alpha <= 0:
-            raise ValueError(f'alpha of Beta(alpha, alpha) must be positive, got {alpha}.')
+        if not isinstance(alpha, (int, float)) or not alpha > 0:
+            raise ValueError(f'alpha of Beta(alpha, alpha) must be a positive number, got {alpha!r}.')
         if mode not in MODES:
             raise ValueError(f'mode must be one of {list(MODES)}, got {mode!r}.')
         self.alpha = alpha

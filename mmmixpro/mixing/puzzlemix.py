@@ -115,6 +115,7 @@ class PuzzleMix(BatchMixer):
     """
 
     guided = True
+    needs_labels = True
 
     def __init__(
         self,

@@ -32,7 +32,9 @@ class ShuffledPlan(MixPlan):
             mixed.unflatten(3, (grid[1], side)).unflatten(2, (grid[0], side)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
         )
         moved = patches.gather(1, self.order[..., None, None, None].expand_as(patches))
-        return moved.unflatten(1, grid).permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+        moved = moved.unflatten(1, grid).permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+        channels_last = images.is_contiguous(memory_format=torch.channels_last)
+        return moved.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 @BATCH_AUGMENTS.register_module()

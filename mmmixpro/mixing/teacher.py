@@ -46,6 +46,24 @@ class FrozenTeacher:
         self.module = module
         self.device = next((param.device for param in module.parameters()), None)
 
+    def init_weights_for(self, mixer: object, expected: str, variable: str) -> None:
+        """:meth:`init_weights`, whose error says whose teacher has no weights, and where to give them.
+
+        Args:
+            mixer: Whom the teacher guides.
+            expected: What its checkpoint should be.
+            variable: The environment variable that the configs read.
+        """
+        try:
+            self.init_weights()
+        except FileNotFoundError as error:
+            missing, _, _ = str(error).partition('. ')
+            raise FileNotFoundError(
+                f'{type(mixer).__name__} has no weights for its teacher: {missing}. Expected {expected}, such as '
+                'resnet50_8xb32_in1k of mmpretrain. Set teacher.init_cfg.checkpoint of this augment, for the configs '
+                f'of MMMixPro by the environment variable {variable}.'
+            ) from None
+
     def _build(self) -> nn.Module:
         return MODELS.build(self.cfg)
 

@@ -116,6 +116,8 @@ class TokenMix(CellMixer):
         FileNotFoundError: From :meth:`init_weights`, if the teacher's checkpoint is missing.
     """
 
+    brings_content = True
+
     def __init__(
         self,
         teacher: dict | None = None,
@@ -135,6 +137,7 @@ class TokenMix(CellMixer):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f'{name} must be a positive integer, got {value!r}.')
         self.teacher = None if teacher is None else FrozenClassifier(teacher)
+        self.needs_labels = teacher is not None
         self.mask_type = mask_type
         self.mask_ratio = mask_ratio
         self.min_block_tokens = min_block_tokens
@@ -142,17 +145,8 @@ class TokenMix(CellMixer):
 
     def init_weights(self) -> None:
         """Build the teacher and load its weights."""
-        if self.teacher is None:
-            return
-        try:
-            self.teacher.init_weights()
-        except FileNotFoundError as error:
-            missing, _, _ = str(error).partition('. ')
-            raise FileNotFoundError(
-                f'TokenMix has no weights for its teacher: {missing}. Expected a classifier trained on the same '
-                'classes, such as resnet50_8xb32_in1k of mmpretrain. Set teacher.init_cfg.checkpoint of this augment, '
-                'for the configs of MMMixPro by the environment variable TOKENMIX_TEACHER.'
-            ) from None
+        if self.teacher is not None:
+            self.teacher.init_weights_for(self, 'a classifier trained on the same classes', 'TOKENMIX_TEACHER')
 
     def check_model(self, model: Any) -> None:
         needed = getattr(getattr(model, 'labels', None), 'needs_content', False)
@@ -175,7 +169,8 @@ class TokenMix(CellMixer):
                 'min_block_tokens, or a larger mask_ratio.'
             )
         content = None
-        if self.teacher is not None:
+        # Other labels read no content: then the teacher would work for nothing.
+        if self.teacher is not None and getattr(getattr(model, 'labels', None), 'needs_content', model is None):
             if scores is None:
                 raise ValueError('TokenMix asks its teacher for the labels of the images; expected scores, found none.')
             content = self.teacher.activation(images, scores, self.top_k)

@@ -71,24 +71,28 @@ class ContentDataPreprocessor(MixDataPreprocessor):
     """:class:`MixDataPreprocessor` for samples with activation maps, for :class:`TokenMixClassifier`.
 
     In training it returns the scores together with the maps of all samples, ``(N, h, w)`` float32, which are stacked
-    on the host and moved to the device once.
+    on the host and moved to the device once; with None if no sample has one.
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """See :meth:`MixDataPreprocessor.forward`.
 
         Raises:
-            ValueError: If a sample has no map.
+            ValueError: If some samples have a map and others have none.
         """
         prepared = super().forward(data, training)
         samples = data.get('data_samples')
         if not training or samples is None:
             return prepared
         missing = [sample for sample in samples if 'content' not in sample]
+        if len(missing) == len(samples):
+            # Of no matter as long as nothing reads them, as in last epochs without mixing.
+            prepared['data_samples'] = (prepared['data_samples'], None)
+            return prepared
         if missing:
             raise ValueError(
                 f'Expected an activation map with each sample, as the field content; {len(missing)} of {len(samples)} '
-                "have none. Put dict(type='LoadContentMap', path=...) before PackInputs in the pipeline of "
+                "have none. Put dict(type='LoadContentMap', path=...) before PackInputs in the pipelines of "
                 "train_dataloader, and set PackInputs' algorithm_keys=['content']."
             )
         content = self.cast_data(torch.from_numpy(np.stack([sample.content for sample in samples])))

@@ -87,6 +87,11 @@ class Method:
             labels: ``(2,)`` int64 class indices; None if they are not the model's.
             seed: Of the draw.
         """
+        if labels is None and isinstance(augment, BatchMixer) and augment.needs_labels:
+            raise ValueError(
+                f'{type(augment).__name__} looks for what shows the label, and the classes of the data are not those '
+                'of the model. Give the --config of a model of these classes.'
+            )
         classes = self.classifier.head.num_classes
         scores = F.one_hot(labels if labels is not None else torch.arange(2) % classes, classes).float()
         for attempt in count():

@@ -39,3 +39,30 @@ def test_prob_out_of_range(name, prob):
 def test_every_mixer_is_registered():
     assert MIXERS
     assert all(BATCH_AUGMENTS.get(name) is getattr(mmmixpro.mixing, name) for name in MIXERS)
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'CutMixBatchAugment',
+        'GridMix',
+        'MixProBatchAugment',
+        'MixupBatchAugment',
+        'SaliencyMix',
+        'ShuffledMaskMix',
+        'TokenMix',
+        'TransMixBatchAugment',
+    ],
+)
+def test_mixed_images_keep_their_layout(name, layout):
+    images = torch.randn(3, 3, 128, 128).contiguous(memory_format=layout)
+    plan = BATCH_AUGMENTS.build(dict(type=name)).draw(images)
+    assert plan.mix_images(images).is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize('alpha', [0, -1, float('nan'), '1'])
+@pytest.mark.parametrize('name', ['CutMixBatchAugment', 'GridMix', 'MixupBatchAugment', 'PuzzleMix', 'SaliencyMix'])
+def test_alpha_out_of_range(name, alpha):
+    with pytest.raises(ValueError, match='alpha'):
+        BATCH_AUGMENTS.build(dict(type=name, alpha=alpha))

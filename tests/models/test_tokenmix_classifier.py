@@ -207,3 +207,29 @@ def test_samples_without_maps():
     preprocessor = ContentDataPreprocessor(num_classes=7, to_onehot=True)
     with pytest.raises(ValueError, match=r"1 of 2 have none.*LoadContentMap.*algorithm_keys=\['content'\]"):
         preprocessor(dict(inputs=torch.zeros(2, 3, 8, 8), data_samples=samples), True)
+
+
+def test_maps_are_missed_by_tokenmix_alone(precomputed, make_batch):
+    """The last epochs may be unmixed, with a pipeline that brings no maps."""
+    images, samples, _ = make_batch(2)
+    unmixed = precomputed(augments=())
+    data = unmixed.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+    assert unmixed.loss(**data)['loss'].isfinite()
+    with pytest.raises(ValueError, match=r"LoadContentMap.*algorithm_keys=\['content'\]"):
+        precomputed().loss(**data)
+
+
+@pytest.mark.parametrize(
+    ('type', 'augment'), [('MixClassifier', dict(type='CutMixBatchAugment')), ('SMMixClassifier', dict(type='SMMix'))]
+)
+def test_content_labels_of_a_mixer_that_brings_none(type, augment, classifier_cfg):
+    with pytest.raises(ValueError, match=f'{augment["type"]} does not tell. Take TokenMix'):
+        MODELS.build(classifier_cfg(type=type, labels=CONTENT, augments=[augment]))
+
+
+def test_teacher_rests_where_nobody_asks(live, make_batch, monkeypatch):
+    model = live()
+    model.labels = MODELS.build(dict(type='AreaLabels'))
+    monkeypatch.setattr(type(model.mixers[0].teacher), 'activation', lambda *_: pytest.fail('asked'))
+    images, _, scores = make_batch(3)
+    assert model.loss(images, scores)['loss'].isfinite()

@@ -4,6 +4,8 @@
 import pytest
 import torch
 
+from mmmixpro.mixing import MixProBatchAugment
+
 
 def switching(tiny, name, augments):
     """A config that switches to other augments at the second epoch; dicts in lists need a file."""
@@ -43,3 +45,39 @@ def test_augment_that_does_not_fit_is_refused_before_training(tiny):
     with pytest.raises(ValueError, match='mask_size=12 is not a multiple'):
         tiny.tool('train.py', config, '--work-dir', 'stride')
     assert not list((tiny.folder / 'stride').glob('*.pth'))
+
+
+def test_epoch_that_never_comes_is_refused_before_training(tiny):
+    hook = dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=4, batch_augments=None)])
+    config = tiny.folder / 'late.py'
+    config.write_text(f"_base_ = ['{tiny.config}']\ndefault_hooks = dict(switch={hook!r})\n")
+    with pytest.raises(ValueError, match=r'epochs \[4\] begin, and this run ends at 3'):
+        tiny.tool('train.py', config, '--work-dir', 'late')
+    config.write_text(f"_base_ = ['{tiny.iterations}']\ndefault_hooks = dict(switch={hook!r})\n")
+    with pytest.raises(ValueError, match='this run counts iterations'):
+        tiny.tool('train.py', config, '--work-dir', 'late')
+
+
+STOCK = """
+model = dict(_delete_=True, type='ImageClassifier', backbone={{_base_.model.backbone}}, head={{_base_.model.head}})
+custom_hooks = []
+data_preprocessor = dict(num_classes=2)
+"""
+
+
+def test_stock_classifier_begins_to_mix(tiny, monkeypatch):
+    """mmpretrain's classifier mixes nothing without one-hot labels, which it has not from an unmixed start."""
+    calls = []
+    mix = MixProBatchAugment.__call__
+    monkeypatch.setattr(MixProBatchAugment, '__call__', lambda *args: calls.append(1) or mix(*args))
+    config = switching(tiny, 'stock', dict(augments=[dict(type='MixProBatchAugment', mask_size=8)]))
+    config.write_text(config.read_text() + STOCK)
+    tiny.tool('train.py', config, '--work-dir', 'stock')
+    assert len(calls) == 16
+
+
+def test_mixer_that_a_stock_classifier_cannot_have(tiny):
+    config = switching(tiny, 'stock_smmix', dict(augments=[dict(type='SMMix')]))
+    config.write_text(config.read_text() + STOCK)
+    with pytest.raises(ValueError, match="model.type='SMMixClassifier'"):
+        tiny.tool('train.py', config, '--work-dir', 'stock_smmix')

@@ -151,7 +151,7 @@ def find_columns(args: argparse.Namespace, model: Config, weights: dict | None) 
     for name, (method, augment) in columns.items():
         if args.methods and name not in args.methods:
             continue
-        if weights is None and isinstance(augment, BatchMixer) and hasattr(method.classifier, 'motivate'):
+        if weights is None and isinstance(augment, BatchMixer) and augment.guided:
             print(f'{name} follows where the model looks, and this one is untrained: give --checkpoint.')
             name = f'{name} (untrained)'
         chosen[name] = method, augment
@@ -180,7 +180,7 @@ def main() -> None:
                 method.mix(augment, images, target, args.seed + i)
                 for i, (images, target) in enumerate(zip(inputs, targets, strict=True))
             ]
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
             print(f'Left out: {name}. {error}')
     if not mixed:
         raise ValueError('All methods were left out, for the reasons above.')

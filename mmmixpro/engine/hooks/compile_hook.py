@@ -3,9 +3,10 @@ from typing import Any
 
 import numpy as np
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
+
+from mmmixpro.engine.unwrap import unwrap_model
 
 
 def compile_parts(model: Any, **options: Any) -> None:
@@ -50,6 +51,6 @@ class CompileHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Compile once the weights are loaded."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner)
         runner.logger.info('Compiling: the first steps take a minute or so each.')
         compile_parts(model, **self.options)

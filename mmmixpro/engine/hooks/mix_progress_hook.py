@@ -8,11 +8,11 @@ import torch
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import HOOKS
-from torch import Tensor, nn
+from torch import Tensor
 
+from mmmixpro.engine.unwrap import unwrap_model
 from mmmixpro.mixing import BatchMixer
 from mmmixpro.models import MixClassifier
 from mmmixpro.structures import MixPlan
@@ -67,14 +67,14 @@ class MixProgressHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Begin to watch, if anybody is going to log it."""
-        model = _unwrapped(runner)
+        model = unwrap_model(runner)
         self._loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
         if isinstance(model, MixClassifier) and self._loggers:
             model.observer = self.observe
 
     def after_train(self, runner: Runner) -> None:
         """Leave the model as it was."""
-        model = _unwrapped(runner)
+        model = unwrap_model(runner)
         if isinstance(model, MixClassifier):
             model.observer = None
 
@@ -82,6 +82,7 @@ class MixProgressHook(Hook):
         """Forget the batches after the last line of the epoch before, of which a resumed run knows nothing."""
         self._seen.clear()
 
+    @torch.compiler.disable  # a list that grows would compile anew each time
     @torch.no_grad()
     def observe(
         self,
@@ -118,7 +119,7 @@ class MixProgressHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Read, when a ``LoggerHook`` is about to log."""
-        model = _unwrapped(runner)
+        model = unwrap_model(runner)
         if not isinstance(model, MixClassifier) or not any(
             self._logs(runner, hook, batch_idx) for hook in self._loggers
         ):
@@ -172,7 +173,3 @@ def _summary(possible: list[str], ranks: list[tuple[Counter, dict[str, np.ndarra
 
 def _name(augment: Callable | None) -> str:
     return 'none' if augment is None else type(augment).__name__
-
-
-def _unwrapped(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -98,6 +98,11 @@ class MixClassifier(ImageClassifier):
         mixers = [mixer for mixer in augment.augments if isinstance(mixer, BatchMixer)]
         for mixer in mixers:
             mixer.check_model(self)
+            if getattr(self.labels, 'needs_content', False) and not mixer.brings_content:
+                raise ValueError(
+                    f'{type(self.labels).__name__} weighs labels by what the images show where, which '
+                    f'{type(mixer).__name__} does not tell. Take TokenMix for the mixer, or other labels.'
+                )
         if self.labels.needs_attention:
             stride = class_attention_of(self.backbone).token_stride
             for mixer in mixers:
@@ -191,7 +196,15 @@ class MixClassifier(ImageClassifier):
             with torch.autocast(logits.device.type, enabled=False):
                 # The sum of the losses: their mean would let float16's gradients vanish in large batches.
                 loss = self.head.loss_module(logits, scores, avg_factor=1)
-            (gradients,) = torch.autograd.grad(loss, images)
+            try:
+                (gradients,) = torch.autograd.grad(loss, images)
+            except RuntimeError as error:
+                if 'use_reentrant' not in str(error):
+                    raise
+                raise ValueError(
+                    f'PuzzleMix takes gradients with respect to the images alone, and {type(self.backbone).__name__} '
+                    'checkpoints its activations in a way that torch does not allow there. Set with_cp=False.'
+                ) from error
         return gradients
 
     def _forward(self, images: Tensor, with_attention: bool) -> tuple[Tensor, Tensor | None]:

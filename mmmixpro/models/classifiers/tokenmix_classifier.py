@@ -43,14 +43,24 @@ class TokenMixClassifier(MixClassifier):
 
         Args:
             inputs: ``(N, C, H, W)`` images.
-            data_samples: ``(N, num_classes)`` scores and ``(N, h, w)`` maps, as ``ContentDataPreprocessor`` makes them.
+            data_samples: ``(N, num_classes)`` scores and ``(N, h, w)`` maps or None, as ``ContentDataPreprocessor``
+                makes them.
 
         Returns:
             dict[str, Tensor]: ``loss``.
+
+        Raises:
+            ValueError: If the batch is mixed by TokenMix and there are no maps.
         """
         scores, content = data_samples
         augment = self.draw_augment()
         plan, images, target = self.mix(augment, inputs, scores)
-        if isinstance(plan, TokenMixPlan) and plan.content is None:
+        if isinstance(plan, TokenMixPlan) and plan.content is None and getattr(self.labels, 'needs_content', False):
+            if content is None:
+                raise ValueError(
+                    'Expected an activation map with each sample, as the field content; found none. Put '
+                    "dict(type='LoadContentMap', path=...) before PackInputs in the pipeline of train_dataloader, and "
+                    "set PackInputs' algorithm_keys=['content']."
+                )
             plan = replace(plan, content=content)
         return self._learn(augment, plan, images, scores, target)
