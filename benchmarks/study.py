@@ -223,13 +223,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     methods = choose_methods(args)
     wanted = list(dict.fromkeys((method, seed) for seed in args.seed for method in methods))
-    teacher = [(TEACHER, TEACHER_SEED)] if any(needs_teacher(method, args) for method in methods) else []
-    todo = [each for each in teacher + wanted if not is_done(args, *each)]
-    done = len(teacher + wanted) - len(todo)
-    print(f'{len(todo) + done} runs, {done} of them done already in {args.work_dir}', flush=True)
+    if any(needs_teacher(method, args) for method in methods):
+        wanted.append((TEACHER, TEACHER_SEED))
+    todo = [each for each in wanted if not is_done(args, *each)]
+    print(f'{len(wanted)} runs, {len(wanted) - len(todo)} of them done already in {args.work_dir}', flush=True)
     for guides in (True, False):  # the teacher before those it guides
-        run_all(args, [each for each in todo if (each in teacher) == guides])
-    wanted += teacher
+        run_all(args, [each for each in todo if (each[0] == TEACHER) == guides])
 
     runs = [json.loads(run_path(args, *each).read_text()) for each in wanted]
     results, size = aggregate(runs), size_of_study(args)
