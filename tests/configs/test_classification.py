@@ -210,7 +210,7 @@ def test_block_masks_alone(name):
     cfg = Config.fromfile(CONFIGS / f'{name}_8xb128_in1k.py')
     shrink(cfg)
     cfg.model.train_cfg = dict(augments=cfg.model.train_cfg.augments[:1], probs=[1.0])
-    assert cfg.model.train_cfg.augments[0].to_dict() == dict(type='TokenMix')
+    assert cfg.model.train_cfg.augments[0].to_dict() == dict(type='TokenMix', mask_size=16, min_block_tokens=14)
     assert 'labels' not in cfg.model and cfg.model.type == 'MixClassifier'
     assert torch.isfinite(torch.as_tensor(step(cfg)['loss']))
 
