@@ -31,6 +31,14 @@ def seed():
 
 
 @pytest.fixture
+def forget_graphs():
+    """Graphs of other tests count towards torch's limit."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
 def redraw():
     """Draws every parameter anew: what starts at zero or one would hide mistakes."""
 

@@ -16,13 +16,7 @@ from mmmixpro.engine.hooks import compile_parts
 
 MASKMIX = dict(type='MixProBatchAugment', mask_size=32)
 MIXUP = dict(type='Mixup', alpha=0.8)
-
-
-@pytest.fixture(autouse=True)
-def forget_graphs():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures('forget_graphs')
 
 
 @pytest.fixture

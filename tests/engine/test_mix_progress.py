@@ -17,6 +17,7 @@ from mmpretrain.structures import DataSample
 from oracles.attention import softmax
 from oracles.labels import cosine, lambda_attention
 from oracles.mixing import lambda_area, mix_labels
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset
 
@@ -326,3 +327,16 @@ def test_a_batch_takes_a_few_operators():
     with Count() as count:
         hook.observe(None, plan, scores, scores, weights)
     assert count.operators <= 10
+
+
+def test_watching_compiles_nothing_anew(classifier_cfg, forget_graphs):
+    """A user may compile the whole loss: batches that pile up are no reason for new graphs."""
+    model = MODELS.build(classifier_cfg(type='MixClassifier', augments=[dict(type='MixProBatchAugment', mask_size=16)]))
+    model.observer = MixProgressHook().observe
+    counter = CompileCounterWithBackend('eager')
+    loss = torch.compile(model.loss, backend=counter, dynamic=False)
+    frames = []
+    for _ in range(5):
+        loss(torch.randn(4, 3, 64, 64), torch.eye(7)[:4])
+        frames.append(counter.frame_count)
+    assert frames[1:] == [frames[1]] * 4

@@ -295,33 +295,25 @@ def test_ddp_reduces_once_a_step(gloo, puzzle, make_batch):
         assert torch.equal(one, other)
 
 
-@pytest.fixture
-def forget_graphs():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
-def step(model, seed, size):
-    """Loss and gradient norms of a step on images drawn from a seed."""
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    images, scores = torch.randn(4, 3, *size), torch.eye(7)[:4]
-    model.zero_grad()
-    loss = model.loss(images, scores)['loss']
-    loss.backward()
-    return torch.stack([loss.detach(), *(param.grad.norm() for param in model.parameters())])
-
-
 @pytest.mark.parametrize('family', FAMILIES)
-def test_compiled_it_takes_the_same_steps(family, puzzle, forget_graphs):
+def test_compiled_it_takes_the_same_steps(family, puzzle, forget_graphs, learn):
     eager = puzzle(family, augments=[PUZZLE, MIXUP], probs=[0.5, 0.5])
     compiled = copy.deepcopy(eager)
     counter = CompileCounterWithBackend('aot_eager')
     compile_parts(compiled, backend=counter, fullgraph=True, dynamic=False)
     for seed in range(6):
         torch.testing.assert_close(
-            step(compiled, seed, FAMILIES[family]), step(eager, seed, FAMILIES[family]), rtol=1e-4, atol=1e-5
+            learn(compiled, seed, FAMILIES[family]), learn(eager, seed, FAMILIES[family]), rtol=1e-4, atol=1e-5
         )
     # The backbone in training and in eval mode, and the head.
     assert counter.frame_count == 3
+
+
+def test_activations_checkpointed_so_that_images_get_no_gradient(classifier_cfg):
+    backbone = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8, with_cp=True)
+    head = dict(type='LinearClsHead', num_classes=7, in_channels=64)
+    cfg = classifier_cfg(type='MixClassifier', backbone=backbone, augments=[PUZZLE])
+    cfg.update(neck=dict(type='GlobalAveragePooling'), head=head)
+    model = MODELS.build(cfg)
+    with pytest.raises(ValueError, match='ResNet checkpoints its activations.*with_cp=False'):
+        model.loss(torch.randn(2, 3, 64, 64), torch.eye(7)[:2])

@@ -272,33 +272,15 @@ def test_no_parameter_is_left_out_under_ddp(gloo, smmix, make_batch):
     assert set(counts) == {1, 2}
 
 
-@pytest.fixture
-def forget_graphs():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
-def step(model, seed, size):
-    """Loss and gradient norms of a step on images drawn from a seed."""
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    images, scores = torch.randn(4, 3, *size), torch.eye(7)[:4]
-    model.zero_grad()
-    loss = model.loss(images, scores)['loss']
-    loss.backward()
-    return torch.stack([loss.detach(), *(p.grad.norm() for p in model.parameters())])
-
-
 @pytest.mark.parametrize('family', FAMILIES)
-def test_compiled_it_takes_the_same_steps(family, smmix, forget_graphs):
+def test_compiled_it_takes_the_same_steps(family, smmix, forget_graphs, learn):
     size = FAMILIES[family][1]
     eager = smmix(family, augments=[SMMIX, MIXUP], probs=[0.5, 0.5])
     compiled = copy.deepcopy(eager)
     counter = CompileCounterWithBackend('aot_eager')
     compile_parts(compiled, backend=counter, fullgraph=True, dynamic=False)
     for seed in range(8):
-        torch.testing.assert_close(step(compiled, seed, size), step(eager, seed, size), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(learn(compiled, seed, size), learn(eager, seed, size), rtol=1e-4, atol=1e-4)
     # The backbone of the first pass, with tokens, and of Mixup; the head with gradient and without.
     assert counter.frame_count == 5
 
