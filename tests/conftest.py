@@ -93,6 +93,49 @@ def pvt_cfg():
 
 
 @pytest.fixture
+def cait_cfg():
+    """Config of a CaiT with 2 layers, 2 class attention layers, 4 heads and patches of 16 px."""
+
+    def cait_cfg(**kwargs):
+        arch = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
+        return {**dict(type='CaiT', arch=arch, img_size=64), **kwargs}
+
+    return cait_cfg
+
+
+@pytest.fixture
+def ca_swin_cfg():
+    """Config of a narrow CA-Swin with 1, 1, 1 and 2 blocks, whose windows are small enough for 64 px."""
+
+    def ca_swin_cfg(**kwargs):
+        arch = dict(embed_dims=4, depths=[1, 1, 1, 2], num_heads=[1, 1, 2, 4])
+        return {**dict(type='CASwin', arch=arch, img_size=64, window_size=2), **kwargs}
+
+    return ca_swin_cfg
+
+
+@pytest.fixture
+def xcit_cfg():
+    """Config of an XCiT with 2 layers, 2 class attention layers, 4 heads and patches of 16 px."""
+
+    def xcit_cfg(**kwargs):
+        return {**dict(type='XCiT', embed_dims=32, depth=2, num_heads=4, img_size=64, tokens_norm=True), **kwargs}
+
+    return xcit_cfg
+
+
+@pytest.fixture
+def backbone_cfg(vit_cfg, pvt_cfg, cait_cfg, ca_swin_cfg, xcit_cfg):
+    """Config of a small backbone of a family, of 32 channels."""
+
+    def backbone_cfg(family, **kwargs):
+        families = dict(vit=vit_cfg, pvt=pvt_cfg, cait=cait_cfg, ca_swin=ca_swin_cfg, xcit=xcit_cfg)
+        return families[family](**kwargs)
+
+    return backbone_cfg
+
+
+@pytest.fixture
 def classifier_cfg(vit_cfg):
     """Config of a classifier around a backbone with 32 channels."""
 

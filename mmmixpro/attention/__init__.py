@@ -8,11 +8,13 @@ from .base import (
     patch_attention_of,
     register_class_attention,
 )
+from .class_block import ClassBlock
 from .cls_row import ClassRow, RawTokens
 
 __all__ = [
     'AttentionTap',
     'ClassAttention',
+    'ClassBlock',
     'ClassRow',
     'PatchAttention',
     'RawTokens',

@@ -77,15 +77,25 @@ class ClassRow(ClassAttention):
                 f'{self.token_stride} (data_preprocessor.pad_size_divisor).'
             )
         h, w = (side // self.token_stride for side in size)
+
+        def record(query: Tensor, key: Tensor) -> None:
+            tap.map = reading(query, key, self.num_extra_tokens).unflatten(1, (h, w))
+
+        with self.watch(record):
+            yield tap
+
+    @contextmanager
+    def watch(self, record: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
+        """Have ``record`` called with the queries and keys, ``(N, heads, L, d)``, of each forward pass inside."""
         attend: Callable[..., Tensor] = self.attention.scaled_dot_product_attention
 
         def attend_and_record(query: Tensor, key: Tensor, value: Tensor, **kwargs: Any) -> Tensor:
-            tap.map = reading(query, key, self.num_extra_tokens).unflatten(1, (h, w))
+            record(query, key)
             return attend(query, key, value, **kwargs)
 
         self.attention.scaled_dot_product_attention = attend_and_record
         try:
-            yield tap
+            yield
         finally:
             self.attention.scaled_dot_product_attention = attend
 

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.usefixtures('forget_graphs')
 
 
 @pytest.fixture
-def build(classifier_cfg, vit_cfg, pvt_cfg, redraw):
+def build(classifier_cfg, backbone_cfg, redraw):
     def build(family='vit', **kwargs):
-        backbone = dict(vit=vit_cfg, pvt=pvt_cfg)[family](drop_path_rate=0.2)
+        backbone = backbone_cfg(family, drop_path_rate=0.2)
         model = redraw(MODELS.build(classifier_cfg(backbone=backbone, **kwargs)))
         model.head.layers.head.weight.data /= 4
         return model
@@ -41,7 +41,7 @@ def step(model, seed, num=4):
     return torch.stack([loss.detach(), *(p.grad.norm() for p in model.parameters())])
 
 
-@pytest.mark.parametrize('family', ['vit', 'pvt'])
+@pytest.mark.parametrize('family', ['vit', 'pvt', 'cait', 'ca_swin', 'xcit'])
 def test_same_steps_in_one_graph_each(family, build):
     """With and without class attention; drop path draws the same, for nothing else is drawn in between."""
     eager = build(family, augments=[MASKMIX, MIXUP], probs=[0.5, 0.5])

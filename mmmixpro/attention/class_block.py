@@ -1,0 +1,80 @@
+# Copyright (c) MMMixPro contributors.
+"""Attention of backbones whose class token reads the patches in blocks of its own (class attention)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from mmpretrain.models import XCiT
+from torch import Tensor
+
+from .base import AttentionTap, register_class_attention
+from .cls_row import RawTokens
+
+
+class ClassBlock(RawTokens):
+    """The only query of the last block is the class token: its row is all the attention that there is.
+
+    SMMix, which asks where the patches look, is told where the class token does. SMMix's authors report
+    CaiT and released no code for it.
+
+    Args:
+        backbone: The backbone.
+        last: Index of its last layer among ``out_indices``.
+
+    Raises:
+        ValueError: If the head is not given the class token of the last layer.
+    """
+
+    num_extra_tokens = 1
+
+    def __init__(self, backbone: Any, last: int):
+        if backbone.out_type != 'cls_token' or last not in backbone.out_indices:
+            raise ValueError(
+                f'{type(backbone).__name__} gives the head the class token of its last block, and has class attention, '
+                f"for out_type='cls_token' and {last} among out_indices only; this one has "
+                f'out_type={backbone.out_type!r} and out_indices={backbone.out_indices}. Set these two, or use area '
+                "labels (type='MixClassifier')."
+            )
+        self.backbone = backbone
+
+    def patch_tap(self, size: tuple[int, int]) -> AbstractContextManager[AttentionTap]:
+        return self.tap(size)
+
+
+@register_class_attention(XCiT)
+class XCiTClassAttention(ClassBlock):
+    """Last class attention block of mmpretrain's XCiT; never its cross-covariance attention, which is of channels.
+
+    mmpretrain computes class attention in steps that hold no function to exchange. So the ``forward``
+    of the linear layers of queries and keys is exchanged: their outputs are all that is needed.
+    """
+
+    def __init__(self, backbone: XCiT):
+        super().__init__(backbone, last=backbone.num_layers - 1)
+        self.attention = backbone.ca_layers[-1].attn
+        self.token_stride = backbone.patch_embed.patch_size
+
+    @contextmanager
+    def watch(self, record: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
+        linear_q, linear_k = self.attention.q, self.attention.k
+        queries: list[Tensor] = []
+
+        def heads(x: Tensor) -> Tensor:
+            return x.unflatten(2, (self.attention.num_heads, -1)).transpose(1, 2)
+
+        def keep_query(x: Tensor) -> Tensor:
+            queries.append(type(linear_q).forward(linear_q, x))
+            return queries[-1]
+
+        def record_with_key(x: Tensor) -> Tensor:
+            key = type(linear_k).forward(linear_k, x)
+            record(heads(queries.pop()[:, None]), heads(key))
+            return key
+
+        linear_q.forward, linear_k.forward = keep_query, record_with_key
+        try:
+            yield
+        finally:
+            # Gone from the modules, where they hid what their class has.
+            del linear_q.forward, linear_k.forward

@@ -1,0 +1,188 @@
+# Copyright (c) MMMixPro contributors.
+"""Logits of timm's models, whose weights are converted, with every parameter drawn at random."""
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+from torch import nn
+
+from mmmixpro.utils.convert import ca_swin_from_timm, cait_from_timm, xcit_from_timm
+
+timm = pytest.importorskip('timm')
+CONVERT = dict(cait=cait_from_timm, xcit=xcit_from_timm, ca_swin=ca_swin_from_timm)
+
+
+def classifier(backbone, channels):
+    init_default_scope('mmpretrain')
+    head = dict(type='LinearClsHead', num_classes=11, in_channels=channels)
+    return MODELS.build(dict(type='ImageClassifier', backbone=backbone, head=head)).eval()
+
+
+def redraw_all(module, redraw):
+    """Statistics of batch norms too."""
+    redraw(module)
+    for name, buffer in module.named_buffers():
+        if name.endswith('running_mean'):
+            buffer.normal_()
+        if name.endswith('running_var'):
+            buffer.uniform_(0.5, 2)
+    return module.eval()
+
+
+@pytest.fixture
+def pair(redraw):
+    """A classifier of ours and timm's model of the same weights."""
+
+    def pair(family, size, **kwargs):
+        if family == 'cait':
+            settings = {**dict(embed_dim=32, depth=3, num_heads=4), **kwargs}
+            theirs = timm.models.cait.Cait(img_size=size, num_classes=11, **settings)
+            arch = dict(
+                embed_dims=settings['embed_dim'],
+                num_layers=settings['depth'],
+                num_heads=settings['num_heads'],
+                feedforward_channels=4 * settings['embed_dim'],
+            )
+            ours = dict(type='CaiT', arch=arch, img_size=size)
+        else:
+            settings = {**dict(embed_dim=32, depth=3, num_heads=4, tokens_norm=True), **kwargs}
+            theirs = timm.models.xcit.Xcit(img_size=size, num_classes=11, **settings)
+            settings['embed_dims'] = settings.pop('embed_dim')
+            ours = dict(type='XCiT', img_size=size, **settings)
+        ours = classifier(ours, ours.get('arch', ours)['embed_dims'])
+        redraw_all(theirs, redraw)
+        ours.load_state_dict(CONVERT[family](theirs.state_dict()))
+        return ours, theirs
+
+    return pair
+
+
+@torch.no_grad()
+def check_logits(ours, theirs, size):
+    images = torch.randn(2, 3, *size)
+    expected = theirs(images)
+    assert expected.std() > 0.3
+    torch.testing.assert_close(ours(images), expected, rtol=0, atol=1e-4)
+    # The parity can fail: with two blocks exchanged it does.
+    for name in ('layers', 'xca_layers', 'ca_layers'):
+        layers = getattr(ours.backbone, name, None)
+        if layers is not None:
+            layers[0], layers[1] = layers[1], layers[0]
+            assert (ours(images) - expected).abs().max() > 1e-2
+            layers[0], layers[1] = layers[1], layers[0]
+
+
+@pytest.mark.parametrize('size', [(224, 224), (96, 160)])
+@pytest.mark.parametrize('family', ['cait', 'xcit'])
+def test_small_models(family, size, pair):
+    check_logits(*pair(family, size), size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('size', [(224, 224), (288, 288)])
+@pytest.mark.parametrize('name', ['cait_xxs24', 'cait_xxs36', 'xcit_tiny_24', 'xcit_small_12'])
+def test_published_models(name, size, pair):
+    family = name.split('_')[0]
+    kwargs = dict(
+        cait_xxs24=dict(embed_dim=192, depth=24, num_heads=4),
+        cait_xxs36=dict(embed_dim=192, depth=36, num_heads=4),
+        xcit_tiny_24=dict(embed_dim=192, depth=24, num_heads=4),
+        xcit_small_12=dict(embed_dim=384, depth=12, num_heads=8),
+    )[name]
+    check_logits(*pair(family, size, **kwargs), size)
+
+
+@pytest.mark.parametrize('name', ['cait_xxs24_224', 'cait_xxs36_224', 'cait_xs24_384', 'cait_s24_224', 'cait_s36_384'])
+def test_published_archs(name):
+    """LayerScale's first value, too."""
+    theirs = timm.create_model(name)
+    family, arch, size = name.split('_')
+    ours = MODELS.build(dict(type='CaiT', arch=arch, img_size=int(size)))
+    converted = cait_from_timm(theirs.state_dict())
+    state = {f'backbone.{key}': value for key, value in ours.state_dict().items()}
+    assert {key: value.shape for key, value in converted.items() if not key.startswith('head.')} == {
+        key: value.shape for key, value in state.items()
+    }
+    for key in state:
+        if 'gamma' in key:
+            assert torch.equal(state[key], converted[key])
+
+
+@pytest.fixture
+def swins(redraw):
+    """CASwin, timm's Swin of the same weights but for the last block, and timm's class attention block."""
+
+    def swins(size, embed_dim, depths, num_heads):
+        swin = timm.models.swin_transformer.SwinTransformer(
+            img_size=size, num_classes=11, embed_dim=embed_dim, depths=depths, num_heads=num_heads
+        )
+        channels = 8 * embed_dim
+        block = timm.models.cait.LayerScaleBlockClassAttn(channels, num_heads[-1], qkv_bias=True, init_values=1.0)
+        arch = dict(embed_dims=embed_dim, depths=list(depths), num_heads=list(num_heads))
+        ours = redraw(classifier(dict(type='CASwin', arch=arch, img_size=size), channels))
+        redraw_all(swin, redraw)
+        missing, unexpected = ours.load_state_dict(ca_swin_from_timm(swin.state_dict()), strict=False)
+        assert not unexpected
+        prefix = f'backbone.stages.3.blocks.{depths[-1] - 1}.'
+        assert all(key.startswith(prefix) or key.endswith('relative_position_index') for key in missing)
+        state = {key.removeprefix(prefix): value for key, value in ours.state_dict().items() if key in missing}
+        cls_token = state.pop('cls_token')
+        # LayerScale of ones is none.
+        names = {'ffn.layers.0.0': 'mlp.fc1', 'ffn.layers.1': 'mlp.fc2'}
+        for key in [key for key in state if key.startswith('ffn') or key.endswith('relative_position_index')]:
+            name, kind = key.rsplit('.', 1)
+            if name in names:
+                state[f'{names[name]}.{kind}'] = state[key]
+            del state[key]
+        missing, unexpected = block.load_state_dict(state, strict=False)
+        assert (set(missing), unexpected) == ({'gamma_1', 'gamma_2'}, [])
+        return ours, swin, block.eval(), cls_token
+
+    return swins
+
+
+@torch.no_grad()
+def check_ca_swin(ours, swin, block, cls_token, size):
+    trunk = []
+    swin.layers[-1].blocks[-1].register_forward_pre_hook(lambda _, args: trunk.append(args[0]))
+    images = torch.randn(2, 3, *size)
+    swin(images)
+    patches = trunk[0].flatten(1, 2)
+    found = []
+    ours.backbone.stages[-1].blocks[-1].register_forward_pre_hook(lambda _, args: found.append(args[0]))
+    logits = ours(images)
+    torch.testing.assert_close(found[0], patches, rtol=0, atol=1e-4)
+    assert patches.std() > 0.3
+
+    feature = swin.norm(block(patches, cls_token.expand(2, -1, -1)))[:, 0]
+    expected = swin.head.fc(feature)
+    assert expected.std() > 0.3
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
+
+    blocks = ours.backbone.stages[1].blocks
+    blocks[0], blocks[1] = blocks[1], blocks[0]
+    assert (ours(images) - logits).abs().max() > 1e-2
+
+
+# Maps that windows divide: elsewhere timm shifts before it pads, mmpretrain after, as the official code does.
+SWIN_SIZES = pytest.mark.parametrize('size', [(224, 224), (224, 448)])
+
+
+@SWIN_SIZES
+def test_ca_swin_is_the_trunk_of_swin_and_a_block_of_cait(size, swins):
+    check_ca_swin(*swins(size, 8, (1, 2, 2, 2), (1, 2, 2, 4)), size)
+
+
+@pytest.mark.slow
+@SWIN_SIZES
+def test_published_ca_swin(size, swins):
+    check_ca_swin(*swins(size, 96, (2, 2, 6, 2), (3, 6, 12, 24)), size)
+
+
+def test_unknown_weights_are_refused(pair):
+    ours, theirs = pair('cait', (96, 96))
+    weights = theirs.state_dict()
+    weights['blocks.0.extra'] = nn.Parameter(torch.zeros(1))
+    with pytest.raises(RuntimeError, match=r'backbone\.layers\.0\.extra'):
+        ours.load_state_dict(cait_from_timm(weights))
