@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from mmengine.structures import PixelData
 from mmpretrain.structures import DataSample
 from mmseg.structures import SegDataSample
+from oracles.resize import cubic
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -109,19 +110,6 @@ def build(cfg):
 def backbone_weights(checkpoint):
     weights = torch.load(checkpoint, weights_only=False)['state_dict']
     return {k.removeprefix('backbone.'): v for k, v in weights.items() if k.startswith('backbone.')}
-
-
-def cubic(size, to):
-    """``(to, size)`` matrix of cubic convolution (a = -0.75), pixel centres aligned, edges repeated."""
-    matrix = np.zeros((to, size))
-    for i in range(to):
-        centre = (i + 0.5) * size / to - 0.5
-        for j in range(int(np.floor(centre)) - 1, int(np.floor(centre)) + 3):
-            t = abs(centre - j)
-            near = 1.25 * t**3 - 2.25 * t**2 + 1
-            far = -0.75 * (t**3 - 5 * t**2 + 8 * t - 4)
-            matrix[i, np.clip(j, 0, size - 1)] += near if t <= 1 else far
-    return matrix
 
 
 @pytest.mark.parametrize('name', [LINEAR, SEGMENTER])

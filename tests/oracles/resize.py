@@ -19,3 +19,16 @@ def bilinear(grid, height, width):
             lower = (1 - dx) * grid[bottom, left] + dx * grid[bottom, right]
             out[y, x] = (1 - dy) * upper + dy * lower
     return out
+
+
+def cubic(size, to):
+    """``(to, size)`` matrix of cubic convolution (a = -0.75), pixel centres aligned, edges repeated."""
+    matrix = np.zeros((to, size))
+    for i in range(to):
+        centre = (i + 0.5) * size / to - 0.5
+        for j in range(int(np.floor(centre)) - 1, int(np.floor(centre)) + 3):
+            t = abs(centre - j)
+            near = 1.25 * t**3 - 2.25 * t**2 + 1
+            far = -0.75 * (t**3 - 5 * t**2 + 8 * t - 4)
+            matrix[i, np.clip(j, 0, size - 1)] += near if t <= 1 else far
+    return matrix

@@ -8,6 +8,7 @@ optim_wrapper = dict(
         custom_keys={
             'cls_token': dict(decay_mult=0.0),
             'pos_embed': dict(decay_mult=0.0),
+            'relative_position_bias_table': dict(decay_mult=0.0),
         },
     ),
     clip_grad=dict(max_norm=5.0),

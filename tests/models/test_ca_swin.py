@@ -1,0 +1,131 @@
+# Copyright (c) MMMixPro contributors.
+"""CA-Swin beside mmpretrain's Swin; tests/models/test_against_timm.py compares it with timm's."""
+
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+
+
+@pytest.fixture
+def make(ca_swin_cfg, redraw):
+    def make(**kwargs):
+        return redraw(MODELS.build(ca_swin_cfg(**kwargs)))
+
+    return make
+
+
+def count(backbone):
+    return sum(p.numel() for p in backbone.parameters())
+
+
+# Millions with a head of 1000 classes: Table 1 of MixPro; base is Swin's.
+@pytest.mark.parametrize(('arch', 'millions'), [('tiny', 28.29), ('small', 49.60), ('base', 87.8)])
+def test_no_parameter_overhead(arch, millions):
+    ours, swin = (MODELS.build(dict(type=name, arch=arch)) for name in ('CASwin', 'SwinTransformer'))
+    channels = ours.num_features[-1]
+    assert (count(ours) + 1000 * (channels + 1)) / 1e6 == pytest.approx(millions, rel=1e-3)
+    # A class token in place of the biases of 13 x 13 relative positions.
+    assert count(ours) - count(swin) == channels - 169 * ours.num_heads[-1] < 0
+
+
+@pytest.mark.parametrize('size', [(64, 64), (96, 160)])
+def test_out_types(size, make, ca_swin_cfg):
+    raw = make(out_type='raw').eval()
+    images = torch.randn(2, 3, *size)
+    h, w = size[0] // 32, size[1] // 32
+    (tokens,) = raw(images)
+    assert tokens.shape == (2, 1 + h * w, 32)
+    cls_token = MODELS.build(ca_swin_cfg()).eval()
+    cls_token.load_state_dict(raw.state_dict())
+    torch.testing.assert_close(cls_token(images), (tokens[:, 0],))
+
+    dense = MODELS.build(ca_swin_cfg(out_type='featmap', out_indices=(0, 1, 2, 3))).eval()
+    missing, unexpected = dense.load_state_dict(raw.state_dict(), strict=False)
+    assert {name.split('.')[0] for name in missing} == {'norm0', 'norm1', 'norm2'}
+    assert all(name.startswith('stages.3.blocks.1.') for name in unexpected)
+    maps = dense(images)
+    assert [m.shape for m in maps] == [
+        (2, channels, size[0] // stride, size[1] // stride)
+        for channels, stride in zip((4, 8, 16, 32), (4, 8, 16, 32), strict=True)
+    ]
+    torch.testing.assert_close(maps[3], tokens[:, 1:].transpose(1, 2).unflatten(2, (h, w)))
+
+
+def test_trunk_is_mmpretrains(make, ca_swin_cfg):
+    """A Swin without its last block, weights under the same names."""
+    ours = make(out_type='featmap').eval()
+    cfg = ca_swin_cfg(type='SwinTransformer')
+    cfg['arch']['depths'] = [1, 1, 1, 1]
+    swin = MODELS.build(cfg)
+    swin.eval()
+    swin.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(ours(images)[0], swin(images)[0])
+
+
+def test_absolute_position_embeddings(make):
+    backbone = make(use_abs_pos_embed=True).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with_positions = backbone(images)[0]
+    backbone.absolute_pos_embed.data.zero_()
+    without = make().eval()
+    state = backbone.state_dict()
+    del state['absolute_pos_embed']
+    without.load_state_dict(state)
+    torch.testing.assert_close(backbone(images), without(images))
+    assert not torch.allclose(with_positions, without(images)[0], atol=1e-2)
+
+
+def test_drop_path_rises_linearly(make):
+    backbone = make(drop_path_rate=0.4)
+    blocks = [block for stage in backbone.stages for block in stage.blocks]
+    rates = [block.ffn.dropout_layer.drop_prob for block in blocks]
+    assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4])
+    assert blocks[-1].drop_path.drop_prob == pytest.approx(0.4)
+
+
+def test_initialisation(ca_swin_cfg):
+    backbone = MODELS.build(ca_swin_cfg(arch=dict(embed_dims=48, depths=[1, 1, 1, 2], num_heads=[1, 2, 4, 8])))
+    backbone.init_weights()
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.Linear):
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.1)
+            assert module.bias is None or not module.bias.any()
+        if isinstance(module, torch.nn.LayerNorm):
+            assert (module.weight == 1).all()
+            assert not module.bias.any()
+    assert backbone.stages[3].blocks[1].cls_token.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+@pytest.mark.parametrize('frozen', [-1, 0, 2, 3])
+def test_frozen_stages(frozen, make):
+    """As Swin counts them: 0 freezes the patch embedding and the first stage."""
+    backbone = make(frozen_stages=frozen)
+    # From the start, for an optimizer that is built before the first epoch.
+    for _ in range(2):
+        for part, stage in [(backbone.patch_embed, 0), *((stage, i) for i, stage in enumerate(backbone.stages))]:
+            assert all(param.requires_grad is (frozen < stage) for param in part.parameters())
+        assert backbone.train() is backbone
+    assert all(module.training is (frozen < 3) for module in backbone.stages[3].modules())
+    assert backbone.eval() is backbone
+
+
+def test_layer_depth_rises_towards_the_head(make):
+    backbone = make()
+    depths = [backbone.get_layer_depth(name)[0] for name, _ in backbone.named_parameters()]
+    assert depths == sorted(depths)
+    assert (depths[0], depths[-1]) == (0, 6)
+    assert backbone.get_layer_depth('stages.3.blocks.1.cls_token') == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'named'),
+    [
+        (dict(out_type='avg'), "out_type.*featmap.*'avg'"),
+        (dict(out_indices=(2,)), r'out_indices=\(2,\) must be \(3,\)'),
+        (dict(out_type='raw', out_indices=(2, 3)), r'out_indices=\(2, 3\) must be \(3,\)'),
+    ],
+)
+def test_arguments_out_of_range_are_named(kwargs, named, ca_swin_cfg):
+    with pytest.raises(ValueError, match=named):
+        MODELS.build(ca_swin_cfg(**kwargs))
