@@ -13,7 +13,7 @@ from mmpretrain.models import VisionTransformer
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from oracles import smmix as oracle
-from oracles.attention import full_attention, split_heads
+from oracles.attention import class_row, full_attention, split_heads
 from torch import distributed
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -25,13 +25,13 @@ from mmmixpro.utils.checkpoint import StrictPretrainedInit
 SMMIX = dict(type='SMMix')
 MIXUP = dict(type='Mixup', alpha=0.8)
 # Token stride and size of the images in pixels; grids of 5 x 9 and 4 x 5 tokens.
-FAMILIES = dict(deit=(16, (80, 144)), pvt=(32, (128, 160)))
+FAMILIES = dict(deit=(16, (80, 144)), pvt=(32, (128, 160)), cait=(16, (80, 144)))
 
 
 @pytest.fixture
-def cfg(classifier_cfg, vit_cfg, pvt_cfg):
+def cfg(classifier_cfg, backbone_cfg):
     def cfg(family='deit', type='SMMixClassifier', augments=(SMMIX,), backbone=None, **kwargs):
-        backbone = dict(deit=vit_cfg, pvt=pvt_cfg)[family](drop_path_rate=0.3, **(backbone or {}))
+        backbone = backbone_cfg(dict(deit='vit').get(family, family), drop_path_rate=0.3, **(backbone or {}))
         return classifier_cfg(type=type, backbone=backbone, augments=augments, **kwargs)
 
     return cfg
@@ -39,25 +39,36 @@ def cfg(classifier_cfg, vit_cfg, pvt_cfg):
 
 @pytest.fixture
 def smmix(cfg, redraw):
-    def smmix(*args, **kwargs):
-        model = redraw(MODELS.build(cfg(*args, **kwargs)))
-        model.head.layers.head.weight.data /= 4
+    def smmix(family='deit', **kwargs):
+        model = redraw(MODELS.build(cfg(family, **kwargs)))
+        if family != 'cait':  # of which the class token tells images apart less
+            model.head.layers.head.weight.data /= 4
         return model.train()
 
     return smmix
+
+
+def anatomy(backbone):
+    """Its patch embedding, blocks, attention that guides SMMix, and final norm."""
+    if hasattr(backbone, 'ca_layers'):
+        return backbone.patch_embed, backbone.layers, backbone.ca_layers[-1].attn, backbone.norm
+    if hasattr(backbone, 'layers'):
+        return backbone.patch_embed, backbone.layers, backbone.layers[-1].attn, backbone.ln1
+    return backbone.stages[0].patch_embed, backbone.stages, backbone.stages[-1].blocks[-1].attn, backbone.norm
 
 
 class Witness:
     """Takes down, of both forward passes, images, queries and keys, logits and tokens; and each cross entropy."""
 
     def __init__(self, model):
-        backbone, self.seen = model.backbone, {}
-        if hasattr(backbone, 'layers'):
-            first, self.attn, norm = backbone.patch_embed, backbone.layers[-1].attn, backbone.ln1
-            self.parts = dict(q=('qkv', 0, 3), k=('qkv', 1, 3))
-        else:
-            first, self.attn, norm = backbone.stages[0].patch_embed, backbone.stages[-1].blocks[-1].attn, backbone.norm
-            self.parts = dict(q=('q', 0, 1), k=('kv', 0, 2))
+        self.seen = {}
+        first, _, self.attn, norm = anatomy(model.backbone)
+        layouts = dict(
+            qkv=dict(q=('qkv', 0, 3), k=('qkv', 1, 3)),
+            kv=dict(q=('q', 0, 1), k=('kv', 0, 2)),
+            k=dict(q=('q', 0, 1), k=('k', 0, 1)),
+        )
+        self.parts = next(parts for layer, parts in layouts.items() if hasattr(self.attn, layer))
         first.register_forward_pre_hook(lambda _, args: self.note('image', args[0]))
         named = dict(tokens=norm, logits=model.head, losses=model.head.loss_module)
         named.update({layer: getattr(self.attn, layer) for layer, _, _ in self.parts.values()})
@@ -77,7 +88,9 @@ class Witness:
             [split_heads(tokens, self.attn.num_heads, part, parts) for tokens in self[layer][0]]
             for layer, part, parts in (self.parts['q'], self.parts['k'])
         )
-        return [oracle.patch_scores(full_attention(q, k), 1, h, w) for q, k in zip(queries, keys, strict=True)]
+        # Where the class token is the only query, its row is taken in place of the patches'.
+        score = class_row if queries[0].shape[1] == 1 else oracle.patch_scores
+        return [score(full_attention(q, k), 1, h, w) for q, k in zip(queries, keys, strict=True)]
 
 
 def expected_losses(model, witness, images, labels, stride):
@@ -147,7 +160,7 @@ def test_every_parameter_learns(family, smmix, make_batch):
 @pytest.mark.parametrize('family', FAMILIES)
 def test_passes_of_a_step(family, augment, passes, smmix, make_batch):
     model = smmix(family, augments=[augment])
-    first = model.backbone.patch_embed if family == 'deit' else model.backbone.stages[0].patch_embed
+    first = anatomy(model.backbone)[0]
     calls = []
     first.register_forward_hook(lambda *_: calls.append(1))
     images, samples, _ = make_batch(4, FAMILIES[family][1])
@@ -172,8 +185,8 @@ def test_modes_are_restored(family, smmix, make_batch):
     """Module by module, what was frozen in eval mode too; whatever fails."""
     model = smmix(family, backbone=dict(frozen_stages=2))
     model.head.eval()
-    (model.backbone.layers if family == 'deit' else model.backbone.stages)[0].eval()
-    attn = (model.backbone.layers if family == 'deit' else model.backbone.stages[-1].blocks)[-1].attn
+    _, blocks, attn, _ = anatomy(model.backbone)
+    blocks[0].eval()
     function = attn.scaled_dot_product_attention
     modes = {name: module.training for name, module in model.named_modules()}
     seen = []

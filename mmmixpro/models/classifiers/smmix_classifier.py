@@ -37,7 +37,8 @@ class SMMixClassifier(MixClassifier):
 
     Args:
         backbone: Config of the backbone: one that has a
-            :class:`~mmmixpro.attention.PatchAttention` (ViT, PVT).
+            :class:`~mmmixpro.attention.PatchAttention` (ViT, PVT; CaiT, XCiT and CASwin, see
+            :class:`~mmmixpro.attention.ClassBlock`).
         **kwargs: See :class:`MixClassifier`. ``head`` gives the token head its ``in_channels`` and
             ``num_classes``; a neck would come between the head and the tokens, and is refused, as
             are ``labels`` by attention.
