@@ -133,6 +133,15 @@ def step(cfg: Config) -> dict:
     return log
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('model', ['deit-t', 'pvt-t', 'cait-xxs24', 'xcit-t24', 'ca-swin-t'])
+def test_full_size_step(model):
+    cfg = Config.fromfile(CONFIGS / f'mixpro/{model}_8xb128_in1k.py')
+    cfg.model.backbone.drop_path_rate = 0.0
+    cfg.model.train_cfg = dict(augments=[cfg.model.train_cfg.augments[0]], probs=[1.0])
+    assert torch.isfinite(torch.as_tensor(step(cfg)['loss']))
+
+
 def test_all_models_have_all_methods():
     expected = {f'{method}/{model}_8xb128_in1k' for method in METHODS for model in FEW_MODELS}
     expected |= {f'{method}/{model}_8xb128_in1k' for method in ALL_MODELS for model in TABLE_1}

@@ -145,7 +145,9 @@ def test_bf16_autocast(family, smmix, make_batch):
     expected = expected_losses(model, witness, images.double().numpy(), scores.numpy(), stride)
     np.testing.assert_allclose(loss.item(), expected.sum(), rtol=2e-2, atol=0)
     loss.backward()
-    assert all(param.grad is not None and param.grad.any() for param in model.parameters())
+    idle = {name for name, param in model.named_parameters() if param.grad is None or not param.grad.any()}
+    # A bias that shifts all logits of a query alike is not seen by softmax.
+    assert all(name.endswith(('attn.k.bias', 'attn.mix_logits.bias')) for name in idle), idle
 
 
 @pytest.mark.parametrize('family', FAMILIES)

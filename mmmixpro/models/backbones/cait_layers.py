@@ -17,9 +17,9 @@ class HeadMixer(nn.Linear):
     """Linear layer across the heads of an attention ``(N, heads, L, L)``."""
 
     def forward(self, attention: Tensor) -> Tensor:
-        # The heads stay where they are: nothing as large as the attention is moved around.
-        mixed = self.weight @ attention.flatten(2) + self.bias[:, None]
-        return mixed.unflatten(2, attention.shape[2:])
+        # The heads stay where they are: a linear layer would have the attention moved around, twice.
+        weight = self.weight.expand(len(attention), -1, -1)
+        return torch.baddbmm(self.bias[:, None], weight, attention.flatten(2)).unflatten(2, attention.shape[2:])
 
 
 class TalkingHeadAttention(BaseModule):
