@@ -41,7 +41,9 @@ def cfg(classifier_cfg, backbone_cfg):
 def smmix(cfg, redraw):
     def smmix(family='deit', **kwargs):
         model = redraw(MODELS.build(cfg(family, **kwargs)))
-        if family != 'cait':  # of which the class token tells images apart less
+        if family == 'cait':  # of which the class token tells patches, and images, apart less
+            model.backbone.ca_layers[-1].attn.q.weight.data *= 4
+        else:
             model.head.layers.head.weight.data /= 4
         return model.train()
 
