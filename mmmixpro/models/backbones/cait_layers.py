@@ -51,7 +51,7 @@ class TalkingHeadAttention(BaseModule):
 
 
 class ClassTokenAttention(BaseModule):
-    """Multi-head attention whose only query is the class token (CaiT, Eq. 5 to 7).
+    """Multi-head attention whose only query is the class token (CaiT, section 3).
 
     Args:
         embed_dims: Channels.
