@@ -90,42 +90,71 @@ class StrictPretrainedInit(PretrainedInit):
 
     def _load(self, module: nn.Module) -> None:
         weights = load_weights(self.checkpoint, self.prefix, self.map_location)
-        expected, stored = _shapes(module.state_dict()), _shapes(weights)
         what = f'{self.checkpoint} (prefix {self.prefix!r}) into {type(module).__name__}'
-        try:
-            found = _load_what_fits(module, weights, expected)
-        except Exception as error:
-            # The one tensor without which the rest loads, or all whose shapes differ.
-            unlike = [k for k in expected if _loads(module, weights, expected, without=k)]
-            unlike = unlike or [k for k in expected if stored.get(k, expected[k]) != expected[k]]
-            raise ValueError(
-                f'Cannot load {what}: its load hooks failed with "{error}".\n'
-                f'  of a shape they cannot use ({len(unlike)}): {_compared(unlike, stored, expected)}\n'
-                'Give the checkpoint of the same model.'
-            ) from error
-
-        resized = [k for k in found if k in stored and stored[k] != found[k]]
-        unlike = [k for k in found if found[k] != expected[k]]
-        unlike += [k for k in resized if k not in unlike and not _same_channels(stored[k], found[k])]
-        missing, lacking = _divide(expected.keys() - found.keys(), self.allow_missing)
-        unexpected, unused = _divide(weights.keys() - found.keys(), self.allow_unexpected)
-        matched = f'{len(found) - len(unlike)} of {len(expected)} tensors'
-        if missing or unexpected or unlike:
-            raise ValueError(
-                f'Cannot load {what}: {matched} match.\n'
-                f'  missing in the checkpoint ({len(missing)}): {listed(missing)}\n'
-                f'  unexpected in the checkpoint ({len(unexpected)}): {listed(unexpected)}\n'
-                f'  of another shape ({len(unlike)}): {_compared(unlike, stored, expected)}\n'
-                'Give the checkpoint of the same model, or set `prefix` to where its weights are. '
-                'What may be missing or unexpected can be declared in init_cfg: '
-                'allow_missing=[...], allow_unexpected=[...].'
-            )
-        print_log(
-            f'Loaded {what}: {matched} matched; resized: {_compared(resized, stored, expected)}; '
-            f'missing, as declared: {listed(lacking)}; '
-            f'unexpected, as declared: {listed(unused)}.',
-            logger='current',
+        advice = (
+            'Give the checkpoint of the same model, or set `prefix` to where its weights are. '
+            'What may be missing or unexpected can be declared in init_cfg: '
+            'allow_missing=[...], allow_unexpected=[...].'
         )
+        print_log(load_strictly(module, weights, what, advice, self.allow_missing, self.allow_unexpected), 'current')
+
+
+def load_strictly(
+    module: nn.Module,
+    weights: dict[str, Tensor],
+    what: str,
+    advice: str,
+    allow_missing: Sequence[str] = (),
+    allow_unexpected: Sequence[str] = (),
+) -> str:
+    """Load weights that fit a module, see :class:`StrictPretrainedInit`.
+
+    Args:
+        module: The module.
+        weights: Weights by name.
+        what: Names the two in messages.
+        advice: What to do about weights that do not fit.
+        allow_missing: Patterns of names that may be missing.
+        allow_unexpected: Patterns of names that may stay unused.
+
+    Returns:
+        str: What was loaded, for the log.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    expected, stored = _shapes(module.state_dict()), _shapes(weights)
+    try:
+        found = _load_what_fits(module, weights, expected)
+    except Exception as error:
+        # The one tensor without which the rest loads, or all whose shapes differ.
+        unlike = [k for k in expected if _loads(module, weights, expected, without=k)]
+        unlike = unlike or [k for k in expected if stored.get(k, expected[k]) != expected[k]]
+        raise ValueError(
+            f'Cannot load {what}: its load hooks failed with "{error}".\n'
+            f'  of a shape they cannot use ({len(unlike)}): {_compared(unlike, stored, expected)}\n'
+            'Give the checkpoint of the same model.'
+        ) from error
+
+    resized = [k for k in found if k in stored and stored[k] != found[k]]
+    unlike = [k for k in found if found[k] != expected[k]]
+    unlike += [k for k in resized if k not in unlike and not _same_channels(stored[k], found[k])]
+    missing, lacking = _divide(expected.keys() - found.keys(), allow_missing)
+    unexpected, unused = _divide(weights.keys() - found.keys(), allow_unexpected)
+    matched = f'{len(found) - len(unlike)} of {len(expected)} tensors'
+    if missing or unexpected or unlike:
+        raise ValueError(
+            f'Cannot load {what}: {matched} match.\n'
+            f'  missing in the checkpoint ({len(missing)}): {listed(missing)}\n'
+            f'  unexpected in the checkpoint ({len(unexpected)}): {listed(unexpected)}\n'
+            f'  of another shape ({len(unlike)}): {_compared(unlike, stored, expected)}\n'
+            f'{advice}'
+        )
+    return (
+        f'Loaded {what}: {matched} matched; resized: {_compared(resized, stored, expected)}; '
+        f'missing, as declared: {listed(lacking)}; '
+        f'unexpected, as declared: {listed(unused)}.'
+    )
 
 
 def _load_what_fits(module: nn.Module, weights: dict[str, Tensor], expected: dict[str, Shape]) -> dict[str, Shape]:

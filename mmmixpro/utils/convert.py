@@ -1,92 +1,119 @@
 # Copyright (c) MMMixPro contributors.
-"""Weights of the same models of other libraries, under the names of ours.
+"""Weights of the same models of other libraries, under the names of ours and back.
 
-Each function takes the state dict of a whole model and returns that of a classifier: ``backbone.*`` and
-``head.fc.*``. Nothing is dropped but what is named here: a key that no rule knows keeps its name, and
-loading strictly refuses it.
+``*_from_*`` take the state dict of a whole model and return that of a classifier, ``backbone.*`` and ``head.*``;
+``*_to_*`` do the reverse. ``head`` says where the classifier has its linear layer: ``'head.fc'`` in a
+``LinearClsHead``, ``'head.layers.head'`` in a ``VisionTransformerClsHead``. A name that no rule knows is an
+error, unless it matches one of ``ignore``, patterns as in file names.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
-Rules = Sequence[tuple[str, str | Callable[[re.Match], str]]]
+from .names import CAIT, MMDET, PVT, SWIN, VIT, XCIT, rename, reverse, with_head
 
-FFN = ((r'\.mlp\.fc1\.', '.ffn.layers.0.0.'), (r'\.mlp\.fc2\.', '.ffn.layers.1.'))
-CAIT = (
-    (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
-    (r'^blocks\.', 'layers.'),
-    (r'^blocks_token_only\.', 'ca_layers.'),
-    (r'\.gamma_1$', '.gamma1.weight'),
-    (r'\.gamma_2$', '.ffn.gamma2.weight'),
-    (r'\.proj_l\.', '.mix_logits.'),
-    (r'\.proj_w\.', '.mix_weights.'),
-    *FFN,
-    (r'^(?!head\.)', 'backbone.'),
-    (r'^head\.', 'head.fc.'),
-)
-XCIT = (
-    # An activation stands between any two of theirs.
-    (r'^patch_embed\.proj\.(\d+)\.0\.', lambda found: f'patch_embed.proj.{int(found[1]) // 2}.conv.'),
-    (r'^patch_embed\.proj\.(\d+)\.1\.', lambda found: f'patch_embed.proj.{int(found[1]) // 2}.bn.'),
-    (r'token_projection\.', 'token_projection.conv.'),
-    (r'^blocks\.', 'xca_layers.'),
-    (r'^cls_attn_blocks\.', 'ca_layers.'),
-    (r'\.local_mp\.(conv\d)\.', r'.local_mp.\1.conv.'),
-    (r'\.local_mp\.bn\.', '.local_mp.conv1.bn.'),
-    *FFN,
-    (r'^(?!head\.)', 'backbone.'),
-    (r'^head\.', 'head.fc.'),
-)
-SWIN = (
-    (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
-    # Theirs begins a stage with it, ours ends one.
-    (r'^layers\.(\d+)\.downsample\.', lambda found: f'stages.{int(found[1]) - 1}.downsample.'),
-    (r'^layers\.', 'stages.'),
-    (r'\.attn\.', '.attn.w_msa.'),
-    *FFN,
-    (r'^(?!head\.)', 'backbone.'),
-)
+FC = 'head.fc'
+VIT_HEAD = 'head.layers.head'
+# SMMix's second head, which classifies no image.
+TOKEN_HEAD = 'token_head.*'
+# Computed, not learned.
+SWIN_BUFFERS = ('*.relative_position_index', '*.attn_mask')
 
 
-def cait_from_timm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def vit_from_timm(weights: Mapping[str, Tensor], head: str = VIT_HEAD, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Of timm's DeiT, distilled or not, and of the official and SMMix's checkpoints, for mmpretrain's."""
+    return rename(weights, with_head(VIT, head), (TOKEN_HEAD, *ignore))
+
+
+def vit_to_timm(weights: Mapping[str, Tensor], head: str = VIT_HEAD, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Of mmpretrain's DeiT, distilled or not, for timm's."""
+    return rename(weights, reverse(with_head(VIT, head)), (TOKEN_HEAD, *ignore))
+
+
+def cait_from_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
     """Of timm's ``Cait``, and of the official checkpoints, for :class:`~mmmixpro.models.CaiT`."""
-    return _rename(weights, CAIT)
+    return rename(weights, with_head(CAIT, head), ignore)
 
 
-def xcit_from_timm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of timm's ``Xcit`` for mmpretrain's ``XCiT``."""
-    return _rename(weights, XCIT)
+def cait_to_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Of :class:`~mmmixpro.models.CaiT` for timm's ``Cait``."""
+    return rename(weights, reverse(with_head(CAIT, head)), (TOKEN_HEAD, *ignore))
 
 
-def ca_swin_from_timm(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of timm's ``SwinTransformer`` for :class:`~mmmixpro.models.CASwin`.
+def xcit_from_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Of timm's ``Xcit``, and of the official checkpoints, for mmpretrain's ``XCiT``."""
+    timms = {}
+    for name, value in weights.items():
+        name = name.replace('pos_embeder.', 'pos_embed.')
+        fused = re.fullmatch(r'(cls_attn_blocks\.\d+\.attn\.)qkv(\..+)', name)
+        # The official class attention has one layer for the three of timm's.
+        if fused:
+            timms.update({f'{fused[1]}{part}{fused[2]}': x for part, x in zip('qkv', value.chunk(3), strict=True)})
+        else:
+            timms[name] = value
+    return rename(timms, with_head(XCIT, head), ignore)
+
+
+def xcit_to_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Of mmpretrain's ``XCiT`` for timm's ``Xcit``."""
+    return rename(weights, reverse(with_head(XCIT, head)), (TOKEN_HEAD, *ignore))
+
+
+def ca_swin_from_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Of timm's ``SwinTransformer``, and of the official checkpoints, for :class:`~mmmixpro.models.CASwin`.
 
     All but the last block, in whose place is a class attention block.
     """
-    last = max(_block(name) for name in weights)
-    renamed = _rename({name: value for name, value in weights.items() if _block(name) != last}, SWIN)
-    final_norm = f'backbone.norm{last[0]}.'
-    converted = {}
-    for name, value in renamed.items():
-        if '.downsample.' in name:
-            value = _unfold_order(value)
-        converted[name.replace('backbone.norm.', final_norm)] = value
-    return converted
+    last = max((_block(name) for name in weights), default=(-1, -1))
+    shared = {name: value for name, value in weights.items() if _block(name) != last or last == (-1, -1)}
+    # A stage ends with it in the official checkpoints and in ours; one of timm's begins with it.
+    begins = not any(name.startswith('layers.0.downsample.') for name in shared)
+    swin = {}
+    for name, value in shared.items():
+        if begins and (found := re.match(r'layers\.([1-9]\d*)(\.downsample\..+)', name)):
+            name = f'layers.{int(found[1]) - 1}{found[2]}'
+        swin[name] = _unfold_order(value) if '.downsample.' in name else value
+    return rename(swin, with_head(SWIN, head), (*SWIN_BUFFERS, *ignore))
 
 
-def _rename(weights: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
-    renamed = {}
-    for name, value in weights.items():
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = value
-    return renamed
+def pvt_from_official(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Of the official PVT (version 1), and of SMMix's, for :class:`~mmmixpro.models.PVT`."""
+    return rename(weights, with_head(PVT, head), (TOKEN_HEAD, *ignore))
+
+
+def pvt_to_official(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Of :class:`~mmmixpro.models.PVT` for the official PVT, which mmdet's reads with ``convert_weights=True``."""
+    return rename(weights, reverse(with_head(PVT, head)), (TOKEN_HEAD, *ignore))
+
+
+def pvt_to_mmdet(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Of :class:`~mmmixpro.models.PVT` for mmdet's ``PyramidVisionTransformer``, with ``convert_weights=False``.
+
+    It is a backbone without class token: that, its position, the final norm and the head stay behind.
+    """
+    official = pvt_to_official(weights, head, ignore)
+    # Queries, keys and values have one layer there, and the FFN consists of convolutions.
+    for name in [name for name in official if '.attn.q.' in name]:
+        keys_and_values = official.pop(name.replace('.q.', '.kv.'))
+        official[name.replace('.q.', '.qkv.')] = torch.cat([official.pop(name), keys_and_values])
+    for name, value in official.items():
+        if re.search(r'\.mlp\.fc\d\.weight$', name):
+            official[name] = value[..., None, None]
+    if 'backbone.cls_token' in weights:
+        official['pos_embed4'] = official['pos_embed4'][:, 1:]
+    moved = {re.sub(r'^(block\d)\.(\d+)', _next_block, name): value for name, value in official.items()}
+    return rename(moved, MMDET, ('cls_token', 'norm.*', 'head.*'))
+
+
+def _next_block(found: re.Match) -> str:
+    return f'{found[1]}.{int(found[2]) + 1}'
 
 
 def _block(name: str) -> tuple[int, int]:
-    """Stage and index of the Swin block that a weight of timm's belongs to; (-1, -1) for others."""
+    """Stage and index of the Swin block that a weight belongs to; (-1, -1) for others."""
     found = re.match(r'layers\.(\d+)\.blocks\.(\d+)\.', name)
     return (int(found[1]), int(found[2])) if found else (-1, -1)
 

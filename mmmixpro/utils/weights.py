@@ -96,6 +96,8 @@ _STAND_INS: list[Any] = [
     _stand_in(name)
     for name in (
         'mmengine.logging.history_buffer.HistoryBuffer',
+        # The command line, which others' training scripts save beside the weights.
+        'argparse.Namespace',
         'builtins.getattr',
         '__builtin__.getattr',
         '_codecs.encode',

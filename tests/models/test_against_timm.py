@@ -5,18 +5,29 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
-from torch import nn
 
-from mmmixpro.utils.convert import ca_swin_from_timm, cait_from_timm, xcit_from_timm
+from mmmixpro.utils.convert import (
+    ca_swin_from_timm,
+    cait_from_timm,
+    cait_to_timm,
+    vit_from_timm,
+    vit_to_timm,
+    xcit_from_timm,
+    xcit_to_timm,
+)
 
 timm = pytest.importorskip('timm')
-CONVERT = dict(cait=cait_from_timm, xcit=xcit_from_timm, ca_swin=ca_swin_from_timm)
+CONVERT = dict(deit=vit_from_timm, distilled=vit_from_timm, cait=cait_from_timm, xcit=xcit_from_timm)
+BACK = dict(deit=vit_to_timm, distilled=vit_to_timm, cait=cait_to_timm, xcit=xcit_to_timm)
+HEADS = dict(deit='VisionTransformerClsHead', distilled='DeiTClsHead')
 
 
-def classifier(backbone, channels):
+def classifier(backbone, channels, head='LinearClsHead'):
     init_default_scope('mmpretrain')
-    head = dict(type='LinearClsHead', num_classes=11, in_channels=channels)
-    return MODELS.build(dict(type='ImageClassifier', backbone=backbone, head=head)).eval()
+    head = dict(type=head, num_classes=11, in_channels=channels)
+    model = MODELS.build(dict(type='ImageClassifier', backbone=backbone, head=head))
+    model.eval()
+    return model
 
 
 def redraw_all(module, redraw):
@@ -35,7 +46,19 @@ def pair(redraw):
     """A classifier of ours and timm's model of the same weights."""
 
     def pair(family, size, **kwargs):
-        if family == 'cait':
+        if family in HEADS:
+            settings = {**dict(embed_dim=32, depth=3, num_heads=4), **kwargs}
+            kind = 'VisionTransformerDistilled' if family == 'distilled' else 'VisionTransformer'
+            theirs = getattr(timm.models.deit, kind)(img_size=size, num_classes=11, **settings)
+            arch = dict(
+                embed_dims=settings['embed_dim'],
+                num_layers=settings['depth'],
+                num_heads=settings['num_heads'],
+                feedforward_channels=4 * settings['embed_dim'],
+            )
+            kind = 'DistilledVisionTransformer' if family == 'distilled' else 'VisionTransformer'
+            ours = dict(type=kind, arch=arch, img_size=size, patch_size=16)
+        elif family == 'cait':
             settings = {**dict(embed_dim=32, depth=3, num_heads=4), **kwargs}
             theirs = timm.models.cait.Cait(img_size=size, num_classes=11, **settings)
             arch = dict(
@@ -50,7 +73,7 @@ def pair(redraw):
             theirs = timm.models.xcit.Xcit(img_size=size, num_classes=11, **settings)
             settings['embed_dims'] = settings.pop('embed_dim')
             ours = dict(type='XCiT', img_size=size, **settings)
-        ours = classifier(ours, ours.get('arch', ours)['embed_dims'])
+        ours = classifier(ours, ours.get('arch', ours)['embed_dims'], HEADS.get(family, 'LinearClsHead'))
         redraw_all(theirs, redraw)
         ours.load_state_dict(CONVERT[family](theirs.state_dict()))
         return ours, theirs
@@ -74,17 +97,24 @@ def check_logits(ours, theirs, size):
 
 
 @pytest.mark.parametrize('size', [(224, 224), (96, 160)])
-@pytest.mark.parametrize('family', ['cait', 'xcit'])
+@pytest.mark.parametrize('family', CONVERT)
 def test_small_models(family, size, pair):
     check_logits(*pair(family, size), size)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('size', [(224, 224), (288, 288)])
-@pytest.mark.parametrize('name', ['cait_xxs24', 'cait_xxs36', 'xcit_tiny_24', 'xcit_small_12'])
+@pytest.mark.parametrize(
+    'name',
+    ['deit_t', 'deit_s', 'deit_b', 'distilled_t', 'cait_xxs24', 'cait_xxs36', 'xcit_tiny_24', 'xcit_small_12'],
+)
 def test_published_models(name, size, pair):
     family = name.split('_')[0]
     kwargs = dict(
+        deit_t=dict(embed_dim=192, depth=12, num_heads=3),
+        deit_s=dict(embed_dim=384, depth=12, num_heads=6),
+        deit_b=dict(embed_dim=768, depth=12, num_heads=12),
+        distilled_t=dict(embed_dim=192, depth=12, num_heads=3),
         cait_xxs24=dict(embed_dim=192, depth=24, num_heads=4),
         cait_xxs36=dict(embed_dim=192, depth=36, num_heads=4),
         xcit_tiny_24=dict(embed_dim=192, depth=24, num_heads=4),
@@ -180,9 +210,73 @@ def test_published_ca_swin(size, swins):
     check_ca_swin(*swins(size, 96, (2, 2, 6, 2), (3, 6, 12, 24)), size)
 
 
-def test_unknown_weights_are_refused(pair):
-    ours, theirs = pair('cait', (96, 96))
-    weights = theirs.state_dict()
-    weights['blocks.0.extra'] = nn.Parameter(torch.zeros(1))
-    with pytest.raises(RuntimeError, match=r'backbone\.layers\.0\.extra'):
-        ours.load_state_dict(cait_from_timm(weights))
+@pytest.mark.parametrize('family', CONVERT)
+def test_there_and_back(family, pair):
+    """To timm by the same names: each weight, and nothing else."""
+    ours, theirs = pair(family, (64, 64))
+    back = BACK[family](ours.state_dict())
+    expected = theirs.state_dict()
+    assert back.keys() == expected.keys()
+    assert all(torch.equal(back[name], expected[name]) for name in expected)
+    # And of a classifier with another head.
+    other = CONVERT[family](expected, head='head.other')
+    assert 'head.other.weight' in other
+    assert BACK[family](other, head='head.other').keys() == expected.keys()
+
+
+def official_xcit(weights):
+    """One layer for queries, keys and values of class attention, and one more letter."""
+    official = {}
+    for name, value in weights.items():
+        stem, _, kind = name.rpartition('.')
+        if name.startswith('cls_attn_blocks') and stem.endswith('attn.q'):
+            parts = [weights[f'{stem[:-1]}{part}.{kind}'] for part in 'qkv']
+            official[f'{stem[:-1]}qkv.{kind}'] = torch.cat(parts)
+        elif not (name.startswith('cls_attn_blocks') and stem.endswith(('attn.k', 'attn.v'))):
+            official[name.replace('pos_embed.', 'pos_embeder.')] = value
+    return official
+
+
+def test_official_xcit(pair):
+    """As timm reads it."""
+    ours, theirs = pair('xcit', (64, 64))
+    official = official_xcit(theirs.state_dict())
+    read = timm.models.xcit.checkpoint_filter_fn(dict(official), theirs)
+    theirs.load_state_dict(read)  # all of it is
+    converted = xcit_from_timm(official)
+    expected = ours.state_dict()
+    assert converted.keys() == expected.keys()
+    assert all(torch.equal(converted[name], expected[name]) for name in expected)
+
+
+def test_official_swin(swins):
+    """Stages end with the merging of patches, and buffers are stored; timm's own reader is the judge."""
+    ours, swin, *_ = swins((224, 224), 8, (1, 2, 2, 2), (1, 2, 2, 4))
+    official = {}
+    for name, value in swin.state_dict().items():
+        if '.downsample.' in name:
+            stage = int(name.split('.')[1])
+            name = name.replace(f'layers.{stage}.', f'layers.{stage - 1}.')
+        official[name.replace('head.fc.', 'head.')] = value
+    official['layers.0.blocks.0.attn.relative_position_index'] = torch.zeros(49, 49, dtype=torch.long)
+    official['layers.0.blocks.1.attn_mask'] = torch.zeros(4, 49, 49)
+    read = timm.models.swin_transformer.checkpoint_filter_fn(dict(official), swin)
+    assert read.keys() == swin.state_dict().keys()
+    converted = ca_swin_from_timm(official)
+    expected = ca_swin_from_timm(swin.state_dict())
+    assert converted.keys() == expected.keys()
+    assert all(torch.equal(converted[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize('family', CONVERT)
+def test_unknown_weights_are_refused(family, pair):
+    ours, theirs = pair(family, (64, 64))
+    weights = dict(theirs.state_dict(), **{'blocks.0.extra': torch.zeros(1), 'token_head': torch.zeros(1)})
+    with pytest.raises(ValueError, match=r'unknown: blocks\.0\.extra, token_head\. .*cls_token'):
+        CONVERT[family](weights)
+    assert CONVERT[family](weights, ignore=['blocks.?.extra', 'token_*']).keys() == ours.state_dict().keys()
+    weights = dict(ours.state_dict(), **{'backbone.extra': torch.zeros(1)})
+    with pytest.raises(ValueError, match=r'unknown: backbone\.extra'):
+        BACK[family](weights)
+    with pytest.raises(ValueError, match='0 of 0 weights'):
+        CONVERT[family]({})

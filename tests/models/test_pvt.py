@@ -1,10 +1,4 @@
 # Copyright (c) MMMixPro contributors.
-import importlib.machinery
-import importlib.util
-import sys
-import types
-from pathlib import Path
-
 import pytest
 import torch
 from mmpretrain.registry import MODELS
@@ -37,28 +31,6 @@ def test_number_of_parameters(key, millions):
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.01)
 
 
-def load_by_path(name, *parts):
-    """A module of mmdet by its file: ``mmdet.models`` as a whole needs mmcv's compiled ops."""
-    folder = Path(importlib.util.find_spec('mmdet').submodule_search_locations[0])
-    loader = importlib.machinery.SourceFileLoader(name, str(folder.joinpath('models', *parts)))
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def reference(monkeypatch):
-    """mmdet's PVT. Nothing of this stays in mmdet's registry or among the imported modules."""
-    registry = pytest.importorskip('mmdet.registry')
-    monkeypatch.setattr(registry.MODELS, '_module_dict', {})
-    for name in ('mmdet_models', 'mmdet_models.backbones', 'mmdet_models.layers'):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    utils = load_by_path('mmdet_models.layers.utils', 'layers', 'transformer', 'utils.py')
-    for name in ('PatchEmbed', 'nchw_to_nlc', 'nlc_to_nchw'):
-        setattr(sys.modules['mmdet_models.layers'], name, getattr(utils, name))
-    return load_by_path('mmdet_models.backbones.pvt', 'backbones', 'pvt.py').PyramidVisionTransformer
-
-
 def parameters_of(reference, depths):
     """Parameters of mmdet's PVT under our names."""
     theirs = reference.state_dict()
@@ -86,14 +58,16 @@ def parameters_of(reference, depths):
 
 
 @pytest.fixture
-def pair(reference, pvt_cfg, redraw):
+def pair(mmdet_pvt, pvt_cfg, redraw):
     """A narrow PVT of ours and the same of mmdet's, every parameter drawn at random."""
 
     def pair(**kwargs):
         cfg = pvt_cfg(**kwargs)
         arch = cfg['arch']
         settings = {name: arch[name] for name in ('num_layers', 'num_heads', 'mlp_ratios', 'sr_ratios')}
-        theirs = reference(pretrain_img_size=cfg['img_size'], embed_dims=arch['embed_dims'][0], **settings)
+        theirs = mmdet_pvt.PyramidVisionTransformer(
+            pretrain_img_size=cfg['img_size'], embed_dims=arch['embed_dims'][0], **settings
+        )
         ours = redraw(MODELS.build(cfg))
         with torch.no_grad():
             named = dict(ours.named_parameters())
