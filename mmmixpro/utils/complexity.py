@@ -1,0 +1,60 @@
+# Copyright (c) MMMixPro contributors.
+"""What a classifier weighs, and what an image costs it; nothing is computed, and memory is not needed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Parameters are not drawn, so that the memory behind them stays untouched."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func in (torch.Tensor.uniform_, torch.Tensor.normal_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def count(model: Mapping, shape: tuple[int, int] | None = None) -> dict[str, Any]:
+    """Parameters, and FLOPs of the forward pass of one image, of a classifier.
+
+    As usual in papers, a multiplication and the addition after it are one FLOP, and matrix products and
+    convolutions are all that counts; attention is among them, fused or not. What a method adds for
+    training, such as SMMix's token head, is not part of it.
+
+    Args:
+        model: Config of the classifier.
+        shape: ``(H, W)`` of the image in pixels; the size that the backbone is made for, if it says so, else 224.
+
+    Returns:
+        dict[str, Any]: ``params``, ``flops`` and ``shape``.
+
+    Raises:
+        ValueError: If the model is no classifier.
+    """
+    if 'backbone' not in model or 'head' not in model:
+        raise ValueError(
+            f'Expected the model of a classifier, with backbone and head, found {sorted(model)}. Give the config of a '
+            'classifier; for segmentors and detectors, mmengine has get_model_complexity_info.'
+        )
+    if shape is None:
+        side = model['backbone'].get('img_size', 224)
+        shape = (side, side) if isinstance(side, int) else tuple(side)
+    init_default_scope('mmpretrain')
+    parts = {part: {**model[part], 'init_cfg': None} for part in ('backbone', 'neck', 'head') if model.get(part)}
+    with _WithoutDraws():
+        classifier = MODELS.build(dict(type='ImageClassifier', **parts))
+    classifier.to('meta')
+    classifier.eval()
+    counter = FlopCounterMode(display=False)
+    # Fused attention is counted by no formula on the meta device; of its parts, the products are.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        classifier(torch.empty(1, 3, *shape, device='meta'))
+    params = sum(parameter.numel() for parameter in classifier.parameters())
+    return dict(params=params, flops=counter.get_total_flops() // 2, shape=list(shape))
