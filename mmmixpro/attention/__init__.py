@@ -9,17 +9,23 @@ from .base import (
     register_class_attention,
 )
 from .class_block import ClassBlock
-from .cls_row import ClassRow, RawTokens
+from .cls_row import ClassRow, RawTokens, inputs_of, outputs_of
+from .relatives import ComputedAttention
+from .timm_models import timm_class_attention
 
 __all__ = [
     'AttentionTap',
     'ClassAttention',
     'ClassBlock',
     'ClassRow',
+    'ComputedAttention',
     'PatchAttention',
     'RawTokens',
     'class_attention',
     'class_attention_of',
+    'inputs_of',
+    'outputs_of',
     'patch_attention_of',
     'register_class_attention',
+    'timm_class_attention',
 ]

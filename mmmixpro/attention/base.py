@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-PROVIDERS: dict[type[nn.Module], type['ClassAttention']] = {}
+PROVIDERS: dict[type[nn.Module], Callable[[Any], 'ClassAttention']] = {}
+REASONS: dict[type[nn.Module], str] = {}  # of backbones that have none
 
 
 class ClassAttention(metaclass=ABCMeta):
@@ -80,9 +81,32 @@ class AttentionTap:
 
 
 def register_class_attention(backbone: type[nn.Module]) -> Callable:
-    """Class decorator: use this :class:`ClassAttention` for ``backbone`` and its subclasses."""
+    """Class decorator: use this :class:`ClassAttention` for ``backbone`` and its subclasses.
 
-    def register(provider: type[ClassAttention]) -> type[ClassAttention]:
+    Every method of MMMixPro then works with that backbone. Where its attention module holds the function that
+    attends as ``self.scaled_dot_product_attention``, and calls it with queries and keys ``(N, heads, L, d)``, the class
+    token first, three attributes are all that :class:`~mmmixpro.attention.ClassRow` needs; elsewhere, override
+    its ``watch``. For SMMix, make it a :class:`PatchAttention` too.
+
+    Example:
+        >>> from mmmixpro.attention import ClassRow, outputs_of, register_class_attention
+        >>>
+        >>> @register_class_attention(MyBackbone)
+        ... class MyClassAttention(ClassRow):
+        ...     def __init__(self, backbone):
+        ...         self.attention = backbone.blocks[-1].attn  # what holds scaled_dot_product_attention
+        ...         self.token_stride = 16  # pixels along the side of a token
+        ...         self.num_extra_tokens = 1  # before the patches: the class token
+        >>>
+        >>> @register_class_attention(MyOtherBackbone)  # that calls torch's own function
+        ... class MyOtherClassAttention(MyClassAttention):
+        ...     def watch(self, record):  # called with what two of its modules give: queries and keys
+        ...         return outputs_of(self.attention.q_norm, self.attention.k_norm, then=record)
+
+    Put it into a module that ``custom_imports`` of your config names.
+    """
+
+    def register(provider: Callable[[Any], ClassAttention]) -> Callable[[Any], ClassAttention]:
         PROVIDERS[backbone] = provider
         return provider
 
@@ -99,12 +123,19 @@ def class_attention_of(backbone: nn.Module) -> ClassAttention:
     for base in type(backbone).__mro__:
         if base in PROVIDERS:
             return PROVIDERS[base](backbone)
+        if base in REASONS:
+            raise no_class_attention(type(backbone).__name__, f' ({REASONS[base]})')
+    raise no_class_attention(type(backbone).__name__)
+
+
+def no_class_attention(name: str, reason: str = '') -> ValueError:
+    """The error for a backbone whose class attention is not known."""
     known = sorted({cls.__name__ for cls in PROVIDERS})
-    raise ValueError(
-        f'{type(backbone).__name__} has no known class attention, which attention labels and SMMix need. '
+    return ValueError(
+        f'{name} has no known class attention{reason}, which attention labels and SMMix need. '
         f"Backbones that have: {known}. Use one of them, use area labels (type='MixClassifier') and a mixer that needs "
         'none, or write a ClassAttention for yours and register it with '
-        'mmmixpro.attention.register_class_attention.'
+        'mmmixpro.attention.register_class_attention, whose docstring shows how.'
     )
 
 

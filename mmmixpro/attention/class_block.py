@@ -1,15 +1,15 @@
 # Copyright (c) MMMixPro contributors.
 """Attention of backbones whose class token reads the patches in blocks of its own (class attention)."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from mmpretrain.models import XCiT
 from torch import Tensor
 
 from .base import AttentionTap, register_class_attention
-from .cls_row import RawTokens
+from .cls_row import RawTokens, outputs_of
 
 
 class ClassBlock(RawTokens):
@@ -42,6 +42,15 @@ class ClassBlock(RawTokens):
         return self.tap(size)
 
 
+def class_query_and_keys(attention: Any, record: Callable[[Tensor, Tensor], None]) -> AbstractContextManager[None]:
+    """Have ``record`` called with what the layers ``q``, of the class token alone, and ``k`` of a module give."""
+
+    def heads(x: Tensor) -> Tensor:
+        return x.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+
+    return outputs_of(attention.q, attention.k, then=lambda q, k: record(heads(q[:, None]), heads(k)))
+
+
 @register_class_attention(XCiT)
 class XCiTClassAttention(ClassBlock):
     """Last class attention block of mmpretrain's XCiT; never its cross-covariance attention, which is of channels.
@@ -55,26 +64,5 @@ class XCiTClassAttention(ClassBlock):
         self.attention = backbone.ca_layers[-1].attn
         self.token_stride = backbone.patch_embed.patch_size
 
-    @contextmanager
-    def watch(self, record: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
-        linear_q, linear_k = self.attention.q, self.attention.k
-        queries: list[Tensor] = []
-
-        def heads(x: Tensor) -> Tensor:
-            return x.unflatten(2, (self.attention.num_heads, -1)).transpose(1, 2)
-
-        def keep_query(x: Tensor) -> Tensor:
-            queries.append(type(linear_q).forward(linear_q, x))
-            return queries[-1]
-
-        def record_with_key(x: Tensor) -> Tensor:
-            key = type(linear_k).forward(linear_k, x)
-            record(heads(queries.pop()[:, None]), heads(key))
-            return key
-
-        linear_q.forward, linear_k.forward = keep_query, record_with_key
-        try:
-            yield
-        finally:
-            # Gone from the modules, where they hid what their class has.
-            del linear_q.forward, linear_k.forward
+    def watch(self, record: Callable[[Tensor, Tensor], None]) -> AbstractContextManager[None]:
+        return class_query_and_keys(self.attention, record)

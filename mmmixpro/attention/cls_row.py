@@ -2,17 +2,17 @@
 """Attention of backbones whose class token is one query of an ordinary self-attention."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from mmpretrain.models import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from .base import AttentionTap, ClassAttention, PatchAttention, register_class_attention
 
-Reading = Callable[[Tensor, Tensor, int], Tensor]
+Reading = Callable[..., Tensor]
 
 
 @torch.no_grad()
@@ -49,6 +49,52 @@ def patch_columns(query: Tensor, key: Tensor, num_extra_tokens: int) -> Tensor:
     return _patches_seen(query[:, :, num_extra_tokens:], key, num_extra_tokens)
 
 
+Seen = Callable[[nn.Module, tuple, Any], None]
+
+
+@contextmanager
+def _exchanged(modules: Sequence[nn.Module], seen: Seen) -> Iterator[None]:
+    """Have ``seen`` called with a module, its inputs and its output, each time that one of them is called.
+
+    Their ``forward`` is exchanged, for compiled code does not see hooks that come and go.
+    """
+
+    def forward_of(module: nn.Module) -> Callable:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            out = type(module).forward(module, *args, **kwargs)
+            seen(module, args, out)
+            return out
+
+        return forward
+
+    for module in modules:
+        module.forward = forward_of(module)
+    try:
+        yield
+    finally:
+        for module in modules:
+            # Gone from the module, where it hid what its class has.
+            del module.forward
+
+
+def outputs_of(*modules: nn.Module, then: Callable[..., None]) -> AbstractContextManager[None]:
+    """Have ``then`` called with the outputs of modules, that are called in this order, inside the ``with`` block."""
+    outputs: list[Any] = []
+
+    def seen(module: nn.Module, args: tuple, out: Any) -> None:
+        outputs.append(out)
+        if module is modules[-1]:
+            then(*outputs)
+            outputs.clear()
+
+    return _exchanged(modules, seen)
+
+
+def inputs_of(module: nn.Module, then: Callable[..., None]) -> AbstractContextManager[None]:
+    """Have ``then`` called with the inputs of a module inside the ``with`` block."""
+    return _exchanged([module], lambda module, args, out: then(*args))
+
+
 class ClassRow(ClassAttention):
     """Reads queries and keys on their way into fused attention.
 
@@ -78,19 +124,24 @@ class ClassRow(ClassAttention):
             )
         h, w = (side // self.token_stride for side in size)
 
-        def record(query: Tensor, key: Tensor) -> None:
-            tap.map = reading(query, key, self.num_extra_tokens).unflatten(1, (h, w))
+        def record(*seen: Tensor) -> None:
+            tap.map = reading(*seen, self.num_extra_tokens).unflatten(1, (h, w))
 
         with self.watch(record):
             yield tap
 
-    @contextmanager
-    def watch(self, record: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
+    def watch(self, record: Callable[..., None]) -> AbstractContextManager[None]:
         """Have ``record`` called with the queries and keys, ``(N, heads, L, d)``, of each forward pass inside."""
+        return self._watch_function(record)
+
+    @contextmanager
+    def _watch_function(self, record: Callable[..., None]) -> Iterator[None]:
         attend: Callable[..., Tensor] = self.attention.scaled_dot_product_attention
+        # mmpretrain's own divides by what it is given as scale, where modules have a `qk_scale`.
+        divisor = getattr(attend, 'keywords', {}).get('scale')
 
         def attend_and_record(query: Tensor, key: Tensor, value: Tensor, **kwargs: Any) -> Tensor:
-            record(query, key)
+            record(query if divisor is None else query.float() * (math.sqrt(query.size(-1)) / divisor), key)
             return attend(query, key, value, **kwargs)
 
         self.attention.scaled_dot_product_attention = attend_and_record
@@ -122,32 +173,44 @@ class RawTokens(ClassRow, PatchAttention):
         return tokens[:, 0].contiguous()
 
 
+def check_class_token(backbone: Any, num_layers: int | None = None) -> None:
+    """Raise ValueError unless the head is given the class token of the last layer (None: always that layer's)."""
+    name = type(backbone).__name__
+    if backbone.cls_token is None:
+        raise ValueError(
+            f'{name} without a class token (with_cls_token=False) has no class attention; '
+            "set with_cls_token=True, or use area labels (type='MixClassifier')."
+        )
+    out_indices = [-1] if num_layers is None else backbone.out_indices
+    if backbone.out_type in ('featmap', 'avg_featmap') or (num_layers or 0) - 1 not in out_indices:
+        raise ValueError(
+            f'{name} with out_type={backbone.out_type!r} and out_indices={out_indices} gives the head no '
+            'class token of its last block, so nothing would train the class attention. Set '
+            "out_type='cls_token' and out_indices=-1, or use area labels (type='MixClassifier')."
+        )
+
+
+def square_stride(backbone: Any) -> int:
+    """Side in pixels of the patches that mmcv's ``PatchEmbed`` makes; ValueError if they are not square."""
+    stride, stride_w = backbone.patch_embed.projection.stride
+    if stride_w != stride:
+        raise ValueError(f'{type(backbone).__name__}: patches must be square, got strides {(stride, stride_w)}.')
+    return stride
+
+
 @register_class_attention(VisionTransformer)
 class ViTClassAttention(RawTokens):
     """Last block of mmpretrain's ViT and of its relatives with the same attention module."""
 
     def __init__(self, backbone: VisionTransformer):
         self.backbone = backbone
-        self.token_stride, stride_w = backbone.patch_embed.projection.stride
+        self.token_stride = square_stride(backbone)
         self.attention = backbone.layers[-1].attn
         self.num_extra_tokens = backbone.num_extra_tokens
-        name = type(backbone).__name__
-        if stride_w != self.token_stride:
-            raise ValueError(f'{name}: patches must be square, got strides {(self.token_stride, stride_w)}.')
-        if backbone.cls_token is None:
-            raise ValueError(
-                f'{name} without a class token (with_cls_token=False) has no class attention; '
-                "set with_cls_token=True, or use area labels (type='MixClassifier')."
-            )
-        if backbone.out_type in ('featmap', 'avg_featmap') or backbone.num_layers - 1 not in backbone.out_indices:
-            raise ValueError(
-                f'{name} with out_type={backbone.out_type!r} and out_indices={backbone.out_indices} gives the head no '
-                'class token of its last block, so nothing would train the class attention. Set '
-                "out_type='cls_token' and out_indices=-1, or use area labels (type='MixClassifier')."
-            )
+        check_class_token(backbone, backbone.num_layers)
         if not hasattr(self.attention, 'scaled_dot_product_attention'):
             raise ValueError(
-                f'The {type(self.attention).__name__} of {name} does not go through '
+                f'The {type(self.attention).__name__} of {type(backbone).__name__} does not go through '
                 'scaled_dot_product_attention, where its class attention could be taken. Register a '
                 "ClassAttention of its own, or use area labels (type='MixClassifier')."
             )

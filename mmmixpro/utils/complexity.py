@@ -53,7 +53,7 @@ def count(model: Mapping, shape: tuple[int, int] | None = None) -> dict[str, Any
     classifier.to('meta')
     classifier.eval()
     counter = FlopCounterMode(display=False)
-    # Fused attention is counted by no formula on the meta device; of its parts, the products are.
+    # Not every fused attention has a formula in torch's counter; the products that it stands for are counted anyway.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         classifier(torch.empty(1, 3, *shape, device='meta'))
     params = sum(parameter.numel() for parameter in classifier.parameters())

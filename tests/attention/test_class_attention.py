@@ -8,8 +8,7 @@ from mmpretrain.registry import MODELS
 from oracles import attention as oracle
 from torch import nn
 
-from mmmixpro.attention import ClassRow, class_attention, class_attention_of, register_class_attention
-from mmmixpro.attention.base import PROVIDERS
+from mmmixpro.attention import class_attention, class_attention_of
 
 # Config of a backbone and its tokens before the patches.
 VITS = {
@@ -183,8 +182,15 @@ def test_gradient_checkpointing(vit_cfg, redraw):
 @pytest.mark.parametrize(
     ('cfg', 'named'),
     [
-        (dict(type='ResNet', depth=18), r'ResNet .*PVT.*VisionTransformer.*register_class_attention'),
-        (dict(type='SwinTransformer', arch='tiny'), r'SwinTransformer .*register_class_attention'),
+        (
+            dict(type='ResNet', depth=18),
+            r'ResNet has no known class attention \(it has no attention between patches\).*'
+            r"'PVT'.*'VisionTransformer'.*register_class_attention, whose docstring shows how",
+        ),
+        (
+            dict(type='SwinTransformer', arch='tiny'),
+            r'SwinTransformer .*the mean of all patches; CASwin .*register_class_attention',
+        ),
     ],
 )
 def test_backbone_without_class_attention_is_refused(cfg, named):
@@ -198,8 +204,8 @@ def test_backbone_without_class_attention_is_refused(cfg, named):
 @pytest.mark.parametrize(
     ('cfg', 'named'),
     [
-        (dict(type='BEiTViT'), 'BEiTViT has no known class attention'),
-        (dict(type='ViTEVA02'), 'AttentionWithRoPE of ViTEVA02'),
+        (dict(type='BEiTViT'), "BEiTViT with out_type='avg_featmap'.*out_type='cls_token'"),
+        (dict(type='ViTEVA02', out_type='avg_featmap'), "ViTEVA02 with out_type='avg_featmap'.*out_type='cls_token'"),
         (dict(with_cls_token=False, out_type='avg_featmap'), 'with_cls_token=True'),
         (dict(type='DeiT3', with_cls_token=False, out_type='avg_featmap'), 'DeiT3.*with_cls_token=True'),
     ],
@@ -209,45 +215,13 @@ def test_relatives_of_vit_without_class_attention_are_refused(cfg, named, vit_cf
         class_attention_of(MODELS.build(vit_cfg(**cfg)))
 
 
+def test_attention_of_another_kind_is_refused(vit_cfg):
+    backbone = MODELS.build(vit_cfg())
+    backbone.layers[-1].attn = nn.Identity()
+    with pytest.raises(ValueError, match='The Identity of VisionTransformer .* Register a ClassAttention of its own'):
+        class_attention_of(backbone)
+
+
 def test_pvt_without_class_token_is_refused(pvt_cfg):
     with pytest.raises(ValueError, match=r"out_type='cls_token'.*'featmap'"):
         class_attention_of(MODELS.build(pvt_cfg(out_type='featmap')))
-
-
-class Toy(nn.Module):
-    """A user's own backbone: one attention over patches of 4 px, class token first."""
-
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Conv2d(3, 8, 4, 4)
-        self.attn = nn.Module()
-        self.attn.scaled_dot_product_attention = nn.functional.scaled_dot_product_attention
-
-    def forward(self, x):
-        x = self.embed(x).flatten(2).transpose(1, 2)
-        x = torch.cat([x.mean(1, keepdim=True), x], 1)[:, None]
-        return self.attn.scaled_dot_product_attention(x, x, x)
-
-
-def test_a_users_own_backbone(monkeypatch):
-    monkeypatch.setattr('mmmixpro.attention.base.PROVIDERS', dict(PROVIDERS))
-
-    @register_class_attention(Toy)
-    class ToyAttention(ClassRow):
-        def __init__(self, backbone):
-            super().__init__(backbone)
-            self.attention, self.num_extra_tokens = backbone.attn, 1
-
-        @property
-        def token_stride(self):
-            return 4
-
-    class Child(Toy):
-        pass
-
-    for backbone in (Toy(), Child()):
-        with class_attention(backbone, (8, 12)) as tap:
-            backbone(torch.randn(2, 3, 8, 12))
-        assert tap.map.shape == (2, 2, 3)
-        torch.testing.assert_close(tap.map.sum((1, 2)), torch.ones(2))
-    assert isinstance(class_attention_of(Child()), ToyAttention)

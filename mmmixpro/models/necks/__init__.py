@@ -1,0 +1,4 @@
+# Copyright (c) MMMixPro contributors.
+from .cls_token_neck import ClsTokenNeck
+
+__all__ = ['ClsTokenNeck']
