@@ -207,6 +207,18 @@ def test_leaf_has_the_published_size(path):
     assert sum(param.numel() for param in params) / 1e6 == pytest.approx(TABLE_1[name][0], rel=0.01)
 
 
+def test_models_are_listed_once_each():
+    """A row of the README for each model of Table 1, with what its configs say; none was trained."""
+    lines = (CONFIGS / 'README.md').read_text().splitlines()
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines if '_8xb128_in1k` |' in line]
+    assert [row[1] for row in rows] == [f'`{model}_8xb128_in1k`' for model in TABLE_1]
+    for row, (params, drop_path_rate, epochs) in zip(rows, TABLE_1.values(), strict=True):
+        assert float(row[2]) == pytest.approx(params, rel=0.005)
+        assert float(row[4].split(',')[0]) == drop_path_rate
+        assert (int(row[5]), row[6]) == (epochs, '1.0' if epochs == 400 else '0.875')
+        assert re.fullmatch(r'not in the paper|\d\d\.\d / \d\d\.\d / \d\d\.\d', row[8]) and row[9] == 'no'
+
+
 def test_ablations_are_listed_once_each():
     """A row of the README for each file, with the paper's number; none was trained."""
     lines = (CONFIGS / 'ablation/README.md').read_text().splitlines()
