@@ -7,8 +7,10 @@ import torch
 from mmpretrain.registry import MODELS
 from oracles import attention as oracle
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from mmmixpro.attention import class_attention, class_attention_of
+from mmmixpro.engine.hooks import compile_parts
 
 # Config of a backbone and its tokens before the patches.
 VITS = {
@@ -94,6 +96,20 @@ def test_in_every_mode(family, case, vit_cfg, pvt_cfg, redraw):
     images = torch.randn(3, 3, 64, 64, dtype=dtype)
     stride = dict(vit=16, pvt=32)[family]
     check_tap(backbone.to(dtype), images, 1, stride, torch.bfloat16 if case == 'bf16' else None)
+
+
+@pytest.mark.parametrize('case', ['train', 'eval', 'bf16'])
+@pytest.mark.parametrize('family', ['vit', 'pvt'])
+def test_compiled(family, case, backbone_cfg, redraw):
+    """In one graph; tests/engine/test_compile.py has the steps with and without."""
+    torch._dynamo.reset()
+    backbone = redraw(MODELS.build(backbone_cfg(family, drop_path_rate=0.5)))
+    backbone.train(case != 'eval')
+    counter = CompileCounterWithBackend('aot_eager')
+    compile_parts(nn.ModuleDict(dict(backbone=backbone)), backend=counter, fullgraph=True)
+    stride = dict(vit=16, pvt=32)[family]
+    check_tap(backbone, torch.randn(2, 3, 64, 64), 1, stride, torch.bfloat16 if case == 'bf16' else None)
+    assert counter.frame_count == 1
 
 
 def test_attention_dropout_is_not_part_of_it(vit_cfg, redraw):
