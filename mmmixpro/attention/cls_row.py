@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmpretrain.models import VisionTransformer
+from mmpretrain.models.utils.attention import scaled_dot_product_attention_pyimpl
 from torch import Tensor, nn
 
 from .base import AttentionTap, ClassAttention, PatchAttention, register_class_attention
@@ -59,9 +60,14 @@ def _exchanged(modules: Sequence[nn.Module], seen: Seen) -> Iterator[None]:
     Their ``forward`` is exchanged, for compiled code does not see hooks that come and go.
     """
 
+    # Those that somebody else has exchanged before.
+    before = {module: vars(module).get('forward') for module in modules}
+
     def forward_of(module: nn.Module) -> Callable:
+        own, forward_of_class = before[module], type(module).forward
+
         def forward(*args: Any, **kwargs: Any) -> Any:
-            out = type(module).forward(module, *args, **kwargs)
+            out = own(*args, **kwargs) if own else forward_of_class(module, *args, **kwargs)
             seen(module, args, out)
             return out
 
@@ -72,9 +78,11 @@ def _exchanged(modules: Sequence[nn.Module], seen: Seen) -> Iterator[None]:
     try:
         yield
     finally:
-        for module in modules:
-            # Gone from the module, where it hid what its class has.
+        for module, own in before.items():
+            # Gone from the module, where it hides what its class has.
             del module.forward
+            if own:
+                module.forward = own
 
 
 def outputs_of(*modules: nn.Module, then: Callable[..., None]) -> AbstractContextManager[None]:
@@ -136,13 +144,24 @@ class ClassRow(ClassAttention):
 
     @contextmanager
     def _watch_function(self, record: Callable[..., None]) -> Iterator[None]:
-        attend: Callable[..., Tensor] = self.attention.scaled_dot_product_attention
-        # mmpretrain's own divides by what it is given as scale, where modules have a `qk_scale`.
-        divisor = getattr(attend, 'keywords', {}).get('scale')
+        attend: Any = self.attention.scaled_dot_product_attention
+        function, preset = getattr(attend, 'func', attend), getattr(attend, 'keywords', {})
 
-        def attend_and_record(query: Tensor, key: Tensor, value: Tensor, **kwargs: Any) -> Tensor:
-            record(query if divisor is None else query.float() * (math.sqrt(query.size(-1)) / divisor), key)
-            return attend(query, key, value, **kwargs)
+        def attend_and_record(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            given = {**preset, **dict(zip(('attn_mask', 'dropout_p', 'is_causal'), args, strict=False)), **kwargs}
+            if given.get('attn_mask') is not None or given.get('is_causal'):
+                raise ValueError(
+                    f'{type(self).__name__} reads attention from queries and keys, but {type(self.attention).__name__} '
+                    'masks it (attn_mask or is_causal). Override `watch` and `tap` to read what it computes, as '
+                    'mmmixpro.attention.ComputedAttention does.'
+                )
+            scale = given.get('scale')
+            if scale is not None:
+                # mmpretrain's own divides by it, where modules have a `qk_scale`.
+                scale = 1 / scale if function is scaled_dot_product_attention_pyimpl else scale
+                scaled = query.float() * (scale * math.sqrt(query.size(-1)))
+            record(query if scale is None else scaled, key)
+            return attend(query, key, value, *args, **kwargs)
 
         self.attention.scaled_dot_product_attention = attend_and_record
         try:
@@ -173,16 +192,16 @@ class RawTokens(ClassRow, PatchAttention):
         return tokens[:, 0].contiguous()
 
 
-def check_class_token(backbone: Any, num_layers: int | None = None) -> None:
-    """Raise ValueError unless the head is given the class token of the last layer (None: always that layer's)."""
+def check_class_token(backbone: Any, returns_last: bool = True) -> None:
+    """Raise ValueError unless the head is given the class token of the last layer, if the backbone returns that."""
     name = type(backbone).__name__
     if backbone.cls_token is None:
         raise ValueError(
             f'{name} without a class token (with_cls_token=False) has no class attention; '
             "set with_cls_token=True, or use area labels (type='MixClassifier')."
         )
-    out_indices = [-1] if num_layers is None else backbone.out_indices
-    if backbone.out_type in ('featmap', 'avg_featmap') or (num_layers or 0) - 1 not in out_indices:
+    if backbone.out_type in ('featmap', 'avg_featmap') or not returns_last:
+        out_indices = getattr(backbone, 'out_indices', [-1])
         raise ValueError(
             f'{name} with out_type={backbone.out_type!r} and out_indices={out_indices} gives the head no '
             'class token of its last block, so nothing would train the class attention. Set '
@@ -207,7 +226,7 @@ class ViTClassAttention(RawTokens):
         self.token_stride = square_stride(backbone)
         self.attention = backbone.layers[-1].attn
         self.num_extra_tokens = backbone.num_extra_tokens
-        check_class_token(backbone, backbone.num_layers)
+        check_class_token(backbone, backbone.num_layers - 1 in backbone.out_indices)
         if not hasattr(self.attention, 'scaled_dot_product_attention'):
             raise ValueError(
                 f'The {type(self.attention).__name__} of {type(backbone).__name__} does not go through '

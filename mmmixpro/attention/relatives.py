@@ -42,9 +42,11 @@ NO_ATTENTION = [
     'Res2Net', 'ResNeSt', 'ResNeXt', 'ResNet', 'ResNetV1c', 'ResNetV1d', 'ResNet_CIFAR', 'SEResNeXt', 'SEResNet',
     'ShuffleNetV1', 'ShuffleNetV2', 'SparseConvNeXt', 'SparseResNet', 'VAN', 'VGG', 'Vig',
 ]  # fmt: skip
-REASONS.update({getattr(backbones, name): 'its head is given the mean of all patches' for name in NO_CLASS_TOKEN})
+for name in NO_CLASS_TOKEN:
+    REASONS[getattr(backbones, name)] = f'{name} gives the head the mean of all patches'
 REASONS[backbones.SwinTransformer] += '; CASwin has a class attention block in place of its last'
-REASONS.update({getattr(backbones, name): 'it has no attention between patches' for name in NO_ATTENTION})
+for name in NO_ATTENTION:
+    REASONS[getattr(backbones, name)] = f'{name} has no attention between patches'
 
 
 @torch.no_grad()
@@ -84,7 +86,7 @@ class BEiTClassAttention(ComputedAttention):
     """Last block."""
 
     def __init__(self, backbone: BEiTViT | ViTEVA02):
-        check_class_token(backbone, backbone.num_layers)
+        check_class_token(backbone, backbone.num_layers - 1 in backbone.out_indices)
         self.backbone = backbone
         self.attention = backbone.layers[-1].attn
         self.token_stride = square_stride(backbone)
@@ -96,7 +98,7 @@ class T2TClassAttention(RawTokens):
     """Last block of the encoder, behind the three steps that merge pixels into tokens."""
 
     def __init__(self, backbone: T2T_ViT):
-        check_class_token(backbone, len(backbone.encoder))
+        check_class_token(backbone, len(backbone.encoder) - 1 in backbone.out_indices)
         self.backbone = backbone
         self.attention = backbone.encoder[-1].attn
         merge = backbone.tokens_to_token

@@ -25,8 +25,10 @@ class TIMMClassRow(ClassRow):
     """
 
     def __init__(self, model: Any):
+        from timm.models.vision_transformer import Attention  # installed, for the model is timm's
+
         attention = getattr(model.blocks[-1], 'attn', None)
-        if model.cls_token is None or not hasattr(attention, 'q_norm'):
+        if model.cls_token is None or type(attention) is not Attention:
             raise no_class_attention(
                 f'{type(model).__name__} of timm', ' (it has no class token, or blocks of another kind)'
             )
@@ -78,7 +80,9 @@ def timm_class_attention(backbone: TIMMBackbone) -> ClassAttention:
 
 
 def _square(model: Any) -> int:
-    side = model.patch_embed.patch_size
+    embed = model.patch_embed
+    # Behind a network of convolutions, tokens are larger than patches.
+    side = embed.feat_ratio(as_scalar=False) if hasattr(embed, 'feat_ratio') else embed.patch_size
     sides = (side, side) if isinstance(side, int) else tuple(side)
     if sides[0] != sides[1]:
         raise ValueError(f'{type(model).__name__} of timm: patches must be square, got {sides}.')

@@ -200,7 +200,7 @@ def test_gradient_checkpointing(vit_cfg, redraw):
     [
         (
             dict(type='ResNet', depth=18),
-            r'ResNet has no known class attention \(it has no attention between patches\).*'
+            r'ResNet has no known class attention \(ResNet has no attention between patches\).*'
             r"'PVT'.*'VisionTransformer'.*register_class_attention, whose docstring shows how",
         ),
         (

@@ -118,6 +118,30 @@ def test_tap_changes_nothing(family, make):
 
 
 @families
+def test_taps_inside_each_other(family, make):
+    backbone = make(family)
+    with class_attention(backbone, (64, 64)) as outer, class_attention(backbone, (64, 64)) as inner:
+        backbone(torch.randn(2, 3, 64, 64))
+    assert torch.equal(outer.map, inner.map)
+
+
+def test_layers_that_others_have_exchanged(make):
+    """As adapters do: theirs is used, and stays."""
+    backbone = make('xcit')
+    backbone.eval()
+    query = last_attention(backbone).q
+    query.forward = lambda x: 2 * type(query).forward(query, x)
+    adapted = query.forward
+    images = torch.randn(2, 3, 64, 64)
+    plain = backbone(images)[-1]
+    for _ in range(2):
+        with class_attention(backbone, (64, 64)):
+            assert torch.equal(backbone(images)[-1], plain)
+        assert query.forward is adapted
+    check_tap(backbone, 'xcit', images)
+
+
+@families
 def test_restored_after_an_exception(family, make):
     backbone = make(family)
     modules = list(last_attention(backbone).modules())

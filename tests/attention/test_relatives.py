@@ -12,13 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmmixpro.attention import (
-    ClassRow,
     PatchAttention,
     class_attention,
     class_attention_of,
-    outputs_of,
     patch_attention_of,
-    register_class_attention,
 )
 from mmmixpro.attention.base import PROVIDERS, REASONS
 from mmmixpro.attention.relatives import NO_ATTENTION, NO_CLASS_TOKEN
@@ -74,6 +71,8 @@ CASES = {
         dict(TIMM, model_name='vit_small_patch14_reg4_dinov2', depth=2, patch_size=16), 'timm_model.blocks.1.attn', 5),
     'timm_qk_norm': (
         dict(TIMM, model_name='vit_tiny_patch16_224', depth=2, qk_norm=True), 'timm_model.blocks.1.attn', 1),
+    'timm_hybrid': (
+        dict(TIMM, model_name='vit_tiny_r_s16_p8_224', patch_size=4, depth=2), 'timm_model.blocks.1.attn', 1),
     'timm_cait': (
         dict(TIMM, model_name='cait_xxs24_224', depth=2), 'timm_model.blocks_token_only.1.attn', 1),
     'timm_xcit': (
@@ -320,6 +319,7 @@ def test_no_class_token_where_none_is_stated():
         ('timm_vit', dict(model_name='resnet18', img_size=None, embed_dim=None, num_heads=None),
          r"ResNet in TIMMBackbone .*\['Cait', 'VisionTransformer', 'Xcit'\].*subclass of TIMMBackbone.*CaiT"),
         ('timm_vit', dict(class_token=False, global_pool='avg'), 'VisionTransformer of timm .*no class token'),
+        ('timm_vit', dict(attn_layer='diff'), 'VisionTransformer of timm .*blocks of another kind'),
     ],
 )  # fmt: skip
 def test_backbones_without_class_attention_are_refused(name, kwargs, named, make):
@@ -355,62 +355,3 @@ def test_neck_takes_tokens_alone():
     assert torch.equal(neck((tokens,))[0], tokens[:, 0])
     with pytest.raises(ValueError, match=r'expected tokens .* shape \(2, 3\)'):
         neck((tokens[:, 0],))
-
-
-class Toy(nn.Module):
-    """A user's own backbone: one attention over patches of 4 px, class token first."""
-
-    def __init__(self):
-        super().__init__()
-        self.embed = nn.Conv2d(3, 8, 4, 4)
-        self.attn = nn.Module()
-        self.attn.q_norm, self.attn.k_norm = nn.LayerNorm(4), nn.LayerNorm(4)
-        self.attn.scaled_dot_product_attention = F.scaled_dot_product_attention
-
-    def forward(self, images):
-        x = self.embed(images).flatten(2).transpose(1, 2)
-        x = torch.cat([x.mean(1, keepdim=True), x], 1).unflatten(2, (2, 4)).transpose(1, 2)
-        q, k = self.attn.q_norm(x), self.attn.k_norm(x + 1)
-        return (self.attn.scaled_dot_product_attention(q, k, x).transpose(1, 2).flatten(2)[:, 0],)
-
-
-@pytest.fixture
-def providers(monkeypatch):
-    monkeypatch.setattr('mmmixpro.attention.base.PROVIDERS', dict(PROVIDERS))
-
-
-@pytest.mark.parametrize('way', ['function', 'modules'])
-def test_a_users_own_backbone(way, providers, classifier_cfg, make_batch, redraw):
-    """Both ways of the docstring."""
-    with pytest.raises(ValueError, match='Toy has no known class attention, .*register_class_attention'):
-        class_attention_of(Toy())
-
-    @register_class_attention(Toy)
-    class ToyAttention(ClassRow):
-        def __init__(self, backbone):
-            self.attention = backbone.attn
-            self.token_stride = 4
-            self.num_extra_tokens = 1
-
-        if way == 'modules':
-
-            def watch(self, record):
-                return outputs_of(self.attention.q_norm, self.attention.k_norm, then=record)
-
-    class Child(Toy):
-        pass
-
-    images, samples, _ = make_batch(4, size=(8, 12))
-    for backbone in (Toy(), redraw(Child())):
-        with class_attention(backbone, (8, 12)) as tap:
-            backbone(images)
-        x = backbone.embed(images).flatten(2).transpose(1, 2)
-        x = torch.cat([x.mean(1, keepdim=True), x], 1).unflatten(2, (2, 4)).transpose(1, 2)
-        logits = backbone.attn.q_norm(x[:, :, :1]) @ backbone.attn.k_norm(x + 1).transpose(2, 3) / 2
-        expected = logits.softmax(-1)[:, :, 0, 1:].mean(1)
-        expected = expected / expected.sum(1, keepdim=True)
-        torch.testing.assert_close(tap.map, expected.detach().unflatten(1, (2, 3)))
-
-    cfg = classifier_cfg(backbone=Child(), augments=[dict(type='MixProBatchAugment', mask_size=4)])
-    cfg['head'] = dict(cfg['head'], type='LinearClsHead', in_channels=8)
-    assert torch.isfinite(MODELS.build(cfg).loss(images, samples)['loss'])

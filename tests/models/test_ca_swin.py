@@ -76,6 +76,43 @@ def test_absolute_position_embeddings(make):
     assert not torch.allclose(with_positions, without(images)[0], atol=1e-2)
 
 
+def test_out_indices_are_spelled_as_elsewhere(ca_swin_cfg):
+    for given, expected in ((-1, (3,)), (3, (3,)), ([-1], (3,))):
+        assert MODELS.build(ca_swin_cfg(out_indices=given)).out_indices == expected
+    assert MODELS.build(ca_swin_cfg(out_type='featmap', out_indices=(0, -1))).out_indices == (0, 3)
+
+
+def test_norm_of_what_is_returned_can_be_left_out(make):
+    backbone = make(norm_cfg=None).eval()
+    images = torch.randn(2, 3, 64, 64)
+    raw = []
+    backbone.stages[-1].blocks[-1].register_forward_hook(lambda _, args, out: raw.append(out[:, 0]))
+    assert torch.equal(backbone(images)[0], raw[0])
+
+
+def test_dropout_behind_the_positions(make):
+    backbone = make(drop_rate=0.5)
+    dropped = []
+    backbone.drop_after_pos.register_forward_hook(lambda _, args, out: dropped.append(out))
+    backbone(torch.randn(2, 3, 64, 64))
+    assert (dropped[0] == 0).any()
+
+
+def test_drop_path_skips_both_branches(make):
+    """Of all samples, but for one in a million: what is left is the class token as it was drawn."""
+    block = make(drop_path_rate=0.4).stages[-1].blocks[-1]
+    block.drop_path.drop_prob = block.ffn.dropout_layer.drop_prob = 1 - 1e-6
+    x = torch.randn(4, 5, 32)
+    expected = torch.cat([block.cls_token.expand(4, 1, 32), x], 1)
+    block.train()
+    assert torch.equal(block(x), expected)
+    # Each of the two is of use.
+    for part in (block.drop_path, block.ffn.dropout_layer):
+        part.drop_prob = 0.0
+        assert not torch.allclose(block(x), expected, atol=1e-2)
+        part.drop_prob = 1 - 1e-6
+
+
 def test_drop_path_rises_linearly(make):
     backbone = make(drop_path_rate=0.4)
     blocks = [block for stage in backbone.stages for block in stage.blocks]
@@ -122,8 +159,13 @@ def test_layer_depth_rises_towards_the_head(make):
     ('kwargs', 'named'),
     [
         (dict(out_type='avg'), "out_type.*featmap.*'avg'"),
-        (dict(out_indices=(2,)), r'out_indices=\(2,\) must be \(3,\)'),
-        (dict(out_type='raw', out_indices=(2, 3)), r'out_indices=\(2, 3\) must be \(3,\)'),
+        (dict(out_indices=(2,)), r'out_indices=\(2,\) must be among \[3\]'),
+        (dict(out_type='raw', out_indices=(2, 3)), r'out_indices=\(2, 3\) must be among \[3\]'),
+        (dict(out_type='featmap', out_indices=(4,)), r'out_indices=\(4,\) must be among \[0, 1, 2, 3\]'),
+        (dict(out_indices=()), r'out_indices=\(\)'),
+        (dict(frozen_stages=4), 'frozen_stages must be from -1 to 3.*got 4'),
+        (dict(arch='micro'), "arch must be one of .*tiny.*'micro'"),
+        (dict(arch=dict(embed_dims=4)), 'a dict with .*depths'),
     ],
 )
 def test_arguments_out_of_range_are_named(kwargs, named, ca_swin_cfg):

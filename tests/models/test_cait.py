@@ -9,6 +9,8 @@ from oracles.resize import cubic
 
 from mmmixpro.models import CaiT
 
+ARCH = dict(embed_dims=32, num_layers=2, num_heads=4, feedforward_channels=64)
+
 
 @pytest.fixture
 def make(cait_cfg, redraw):
@@ -20,10 +22,22 @@ def make(cait_cfg, redraw):
 
 # Millions with a head of 1000 classes: Table 3 of the paper.
 @pytest.mark.parametrize(
-    ('arch', 'millions'), [('xxs24', 12.0), ('xxs36', 17.3), ('xs24', 26.6), ('s24', 46.9), ('s36', 68.2)]
+    ('arch', 'millions'),
+    [
+        ('xxs24', 12.0),
+        ('xxs36', 17.3),
+        ('xs24', 26.6),
+        ('xs36', 38.6),
+        ('s24', 46.9),
+        ('s36', 68.2),
+        ('s48', 89.5),
+        ('m24', 185.9),
+        ('m36', 270.9),
+    ],
 )
 def test_number_of_parameters(arch, millions):
-    backbone = CaiT(arch)
+    with torch.device('meta'):
+        backbone = CaiT(arch)
     channels = backbone.norm.weight.numel()
     params = sum(p.numel() for p in backbone.parameters()) + 1000 * (channels + 1)
     assert params / 1e6 == pytest.approx(millions, rel=0.01)
@@ -35,8 +49,11 @@ def test_published_archs():
         xxs24=(192, 24, 4, 1e-5),
         xxs36=(192, 36, 4, 1e-5),
         xs24=(288, 24, 6, 1e-5),
+        xs36=(288, 36, 6, 1e-6),
         s24=(384, 24, 8, 1e-5),
         s36=(384, 36, 8, 1e-6),
+        s48=(384, 48, 8, 1e-6),
+        m24=(768, 24, 16, 1e-5),
         m36=(768, 36, 16, 1e-6),
         m48=(768, 48, 16, 1e-6),
     )
@@ -73,9 +90,27 @@ def test_drop_path_is_uniform_and_spares_class_attention(make):
     assert torch.equal(backbone(images)[0], backbone(images)[0])
 
 
+@pytest.mark.parametrize('name', ['layers', 'ca_layers'])
+def test_drop_path_skips_both_branches(name, make):
+    """Of all samples, but for one in a million."""
+    block = getattr(make(drop_path_rate=0.5), name)[0]
+    for part in (block.drop_path, block.ffn.dropout_layer):
+        part.drop_prob = 1 - 1e-6
+    x = torch.randn(4, 5, 32)
+    block.train()
+    assert torch.equal(block(x), x)
+    # Each of the two is of use.
+    for part in (block.drop_path, block.ffn.dropout_layer):
+        part.drop_prob = 0.0
+        assert not torch.allclose(block(x), x, atol=1e-2)
+        part.drop_prob = 1 - 1e-6
+
+
 def test_initialisation(cait_cfg):
     arch = dict(embed_dims=192, num_layers=1, num_heads=4, feedforward_channels=768)
     backbone = MODELS.build(cait_cfg(arch=arch, img_size=224))
+    for param in (backbone.cls_token, backbone.pos_embed):
+        param.data.zero_()
     backbone.init_weights()
     for name, module in backbone.named_modules():
         if isinstance(module, torch.nn.Linear):
@@ -132,6 +167,8 @@ def test_layers_are_of_use_in_dense_models(make):
 @pytest.mark.parametrize('frozen', [-1, 0, 1, 2, 3, 4])
 def test_frozen_stages(frozen, make):
     backbone = make(frozen_stages=frozen)
+    # From the start, for an optimizer that is built before the first epoch.
+    assert backbone.patch_embed.projection.weight.requires_grad is (frozen < 0)
     assert backbone.train() is backbone
     assert backbone.pos_embed.requires_grad is (frozen < 0)
     assert backbone.cls_token.requires_grad is (frozen < 3)
@@ -190,6 +227,8 @@ def test_checkpoint_of_images_that_are_not_square(make):
     source, target = make(img_size=(64, 256)), make(img_size=(64, 256))
     target.load_state_dict(source.state_dict())
     assert torch.equal(source.pos_embed, target.pos_embed)
+    with pytest.raises(ValueError, match=r'pos_embed .* has 8 positions, .*\(4, 4\).*img_size'):
+        make().load_state_dict(make(img_size=(32, 64)).state_dict() | dict(pos_embed=torch.zeros(1, 8, 32)))
 
 
 @pytest.mark.parametrize(
@@ -197,6 +236,11 @@ def test_checkpoint_of_images_that_are_not_square(make):
     [
         (dict(arch='xxs12'), "arch.*xxs24.*'xxs12'"),
         (dict(arch=dict(embed_dims=32)), 'num_layers'),
+        (dict(arch=dict(ARCH, mlp_ratio=3)), "arch must be .*'layer_scale_init_value' if wanted.*mlp_ratio"),
+        (dict(arch=dict(ARCH, num_heads=5)), 'embed_dims=32 must divide into num_heads=5'),
+        (dict(drop_path_rate=1.5), r'drop_path_rate must be in \[0, 1\), got 1.5'),
+        (dict(frozen_stages=5), 'frozen_stages must be from -1 to 4.*got 5'),
+        (dict(cls_attn_layers=0), 'cls_attn_layers must be at least 1, got 0'),
         (dict(out_type='avg'), "out_type.*featmap.*'avg'"),
         (dict(img_size=72), 'img_size=72.*16 px'),
         (dict(out_indices=4), 'out_indices=4.*from 2 to 3'),

@@ -43,15 +43,18 @@ class CASwin(SwinTransformer):
         out_type: ``'cls_token'`` returns one ``(N, C)`` feature, ``'raw'`` all tokens of the last stage, the class
             token first, ``(N, 1 + h * w, C)``, ``'featmap'`` the maps, as ``SwinTransformer`` does; then
             there is neither class token nor its block.
-        out_indices: Stages whose maps ``'featmap'`` returns; the last for the others.
+        out_indices: Stages whose maps ``'featmap'`` returns, one or several; negative ones count from the
+            last, which is the only one for the others.
+        frozen_stages: n freezes the embedding of the patches and the stages up to n; -1 freezes none. What is
+            frozen is kept in eval mode.
         drop_path_rate: Chance in [0, 1) that a sample skips a branch, rising linearly from 0 at the
             first block to this at the last.
-        norm_cfg: Config of the norms of what is returned, and of the class attention block.
+        norm_cfg: Config of the norms of what is returned, None for none, and of the class attention block.
         init_cfg: Config of the initialisation.
         **kwargs: Further arguments of ``SwinTransformer``.
 
     Raises:
-        ValueError: If ``out_type`` or ``out_indices`` is out of its range.
+        ValueError: If ``arch``, ``out_type``, ``out_indices`` or ``frozen_stages`` is out of its range.
     """
 
     OUT_TYPES = ('cls_token', 'raw', 'featmap')
@@ -60,30 +63,43 @@ class CASwin(SwinTransformer):
         self,
         arch: str | dict = 'tiny',
         out_type: str = 'cls_token',
-        out_indices: Sequence[int] = (3,),
+        out_indices: int | Sequence[int] = -1,
+        frozen_stages: int = -1,
         drop_path_rate: float = 0.1,
-        norm_cfg: dict = dict(type='LN'),
+        norm_cfg: dict | None = dict(type='LN'),
         init_cfg: dict | list | None = [
             dict(type='TruncNormal', layer='Linear', std=0.02, bias=0.0),
             dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
         ],
         **kwargs: Any,
     ):
+        if out_type not in self.OUT_TYPES:
+            raise ValueError(f'out_type must be one of {self.OUT_TYPES}, got {out_type!r}.')
+        needed = {'embed_dims', 'depths', 'num_heads'}
+        if arch.lower() not in self.arch_zoo if isinstance(arch, str) else set(arch) != needed:
+            raise ValueError(
+                f'arch must be one of {sorted(self.arch_zoo)} or a dict with {sorted(needed)}, got {arch!r}.'
+            )
+        num_layers = len(arch['depths']) if isinstance(arch, dict) else 4
+        given = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+        indices = tuple(index + num_layers if index < 0 else index for index in given)
+        possible = range(num_layers) if out_type == 'featmap' else range(num_layers - 1, num_layers)
+        if not indices or not all(index in possible for index in indices):
+            raise ValueError(
+                f'out_indices={out_indices} must be among {list(possible)} for out_type={out_type!r}, or negative, '
+                'counted from the last stage, which alone has a class token.'
+            )
+        if not -1 <= frozen_stages < num_layers:
+            raise ValueError(f'frozen_stages must be from -1 to {num_layers - 1}, the last stage, got {frozen_stages}.')
         super().__init__(
             arch,
-            out_indices=out_indices,
+            out_indices=indices,
+            frozen_stages=frozen_stages,
             drop_path_rate=drop_path_rate,
             norm_cfg=norm_cfg,
             init_cfg=init_cfg,
             **kwargs,
         )
-        if out_type not in self.OUT_TYPES:
-            raise ValueError(f'out_type must be one of {self.OUT_TYPES}, got {out_type!r}.')
-        if out_type != 'featmap' and tuple(out_indices) != (self.num_layers - 1,):
-            raise ValueError(
-                f'out_indices={out_indices} must be ({self.num_layers - 1},) for out_type={out_type!r}: only the last '
-                'stage has a class token.'
-            )
         self.out_type = out_type
         self.with_cls_token = out_type != 'featmap'
         blocks = self.stages[-1].blocks
@@ -96,7 +112,7 @@ class CASwin(SwinTransformer):
                     feedforward_channels=replaced.ffn.feedforward_channels,
                     layer_scale_init_value=0.0,
                     drop_path_rate=drop_path_rate,
-                    norm_cfg=norm_cfg,
+                    norm_cfg=norm_cfg or dict(type='LN'),
                 )
             )
         self._freeze_stages()

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from mmcv.cnn import build_norm_layer
 from mmcv.cnn.bricks.transformer import PatchEmbed
+from mmengine.logging import print_log
 from mmengine.model import ModuleList
 from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
@@ -17,7 +18,8 @@ from mmmixpro.attention import ClassBlock, register_class_attention
 
 from .cait_layers import ClassAttentionBlock, ScaledBlock, TalkingHeadAttention
 
-# Of LayerScale, the paper fixes 1e-5 for 24 layers and 1e-6 for more; the released XXS36 has 1e-5.
+# Sizes of table 3, and M48, released too. Of LayerScale, the paper fixes 1e-5 for 24 layers and 1e-6 for more; the
+# released XXS36 has 1e-5.
 ARCH_ZOO = {
     name: dict(
         embed_dims=embed_dims,
@@ -30,8 +32,11 @@ ARCH_ZOO = {
         ('xxs24', 192, 24, 1e-5),
         ('xxs36', 192, 36, 1e-5),
         ('xs24', 288, 24, 1e-5),
+        ('xs36', 288, 36, 1e-6),
         ('s24', 384, 24, 1e-5),
         ('s36', 384, 36, 1e-6),
+        ('s48', 384, 48, 1e-6),
+        ('m24', 768, 24, 1e-5),
         ('m36', 768, 36, 1e-6),
         ('m48', 768, 48, 1e-6),
     )
@@ -48,9 +53,9 @@ class CaiT(BaseBackbone):
     counted through: those of the patches come first.
 
     Args:
-        arch: ``'xxs24'``, ``'xxs36'``, ``'xs24'``, ``'s24'``, ``'s36'``, ``'m36'``, ``'m48'``, or a dict
-            of ``embed_dims``, ``num_layers`` (before the class token), ``num_heads`` and
-            ``feedforward_channels``; its ``layer_scale_init_value``, if not given, goes by the number
+        arch: ``'xxs24'``, ``'xxs36'``, ``'xs24'``, ``'xs36'``, ``'s24'``, ``'s36'``, ``'s48'``, ``'m24'``,
+            ``'m36'``, ``'m48'``, or a dict of ``embed_dims``, ``num_layers`` (before the class token),
+            ``num_heads`` and ``feedforward_channels``; its ``layer_scale_init_value``, if not given, goes by the number
             of layers as the paper has it: 0.1 up to 18, 1e-5 up to 24, 1e-6 beyond.
         img_size: Side or ``(H, W)`` in pixels that position embeddings are made for. Other sizes
             work, with resized embeddings.
@@ -69,7 +74,7 @@ class CaiT(BaseBackbone):
         init_cfg: Config of the initialisation.
 
     Raises:
-        ValueError: If ``arch``, ``img_size``, ``out_type`` or ``out_indices`` is out of its range.
+        ValueError: If an argument is out of its range.
     """
 
     arch_zoo = ARCH_ZOO
@@ -97,6 +102,10 @@ class CaiT(BaseBackbone):
         settings = self._settings(arch)
         if out_type not in self.OUT_TYPES:
             raise ValueError(f'out_type must be one of {self.OUT_TYPES}, got {out_type!r}.')
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}.')
+        if cls_attn_layers < 1:
+            raise ValueError(f'cls_attn_layers must be at least 1, got {cls_attn_layers}.')
         size = to_2tuple(img_size)
         if any(side % patch_size for side in size):
             raise ValueError(f'img_size={img_size} must be a multiple of patch_size, {patch_size} px.')
@@ -110,7 +119,6 @@ class CaiT(BaseBackbone):
         dims = settings['embed_dims']
         self.patch_embed = PatchEmbed(in_channels, dims, kernel_size=patch_size, stride=patch_size)
         self.pos_embed = nn.Parameter(torch.zeros(1, math.prod(self.hw_shape), dims))
-        trunc_normal_(self.pos_embed, std=0.02)
         block: dict = dict(
             feedforward_channels=settings['feedforward_channels'],
             layer_scale_init_value=settings['layer_scale_init_value'],
@@ -126,12 +134,12 @@ class CaiT(BaseBackbone):
             ClassAttentionBlock(dims, settings['num_heads'], drop_path_rate=0.0, **block)
             for _ in range(cls_attn_layers if self.with_cls_token else 0)
         )
-        self.cls_token: nn.Parameter | None = None
-        if self.with_cls_token:
-            self.cls_token = nn.Parameter(torch.zeros(1, 1, dims))
-            trunc_normal_(self.cls_token, std=0.02)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dims)) if self.with_cls_token else None
+        self._draw_embeddings()
         self.norm = build_norm_layer(norm_cfg, dims)[1]
         self.out_indices = self._indices(out_indices)
+        if not -1 <= frozen_stages <= self.num_layers:
+            raise ValueError(f'frozen_stages must be from -1 to {self.num_layers}, the layers, got {frozen_stages}.')
         self._register_load_state_dict_pre_hook(self._prepare_pos_embed)
         self._freeze_stages()
 
@@ -140,10 +148,15 @@ class CaiT(BaseBackbone):
         if isinstance(arch, str) and arch.lower() in cls.arch_zoo:
             return cls.arch_zoo[arch.lower()]
         needed = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
-        if isinstance(arch, dict) and needed <= set(arch):
-            depth = arch['num_layers']
-            return dict(dict(layer_scale_init_value=0.1 if depth <= 18 else 1e-5 if depth <= 24 else 1e-6), **arch)
-        raise ValueError(f'arch must be one of {sorted(cls.arch_zoo)} or a dict with {sorted(needed)}, got {arch!r}.')
+        if not isinstance(arch, dict) or set(arch) - {'layer_scale_init_value'} != needed:
+            raise ValueError(
+                f'arch must be one of {sorted(cls.arch_zoo)} or a dict with {sorted(needed)}, and '
+                f"'layer_scale_init_value' if wanted, got {arch!r}."
+            )
+        if arch['embed_dims'] % arch['num_heads']:
+            raise ValueError(f'arch: embed_dims={arch["embed_dims"]} must divide into num_heads={arch["num_heads"]}.')
+        depth = arch['num_layers']
+        return dict(dict(layer_scale_init_value=0.1 if depth <= 18 else 1e-5 if depth <= 24 else 1e-6), **arch)
 
     def _indices(self, out_indices: int | Sequence[int]) -> tuple[int, ...]:
         total = self.num_layers
@@ -183,6 +196,16 @@ class CaiT(BaseBackbone):
             return x.mean(1)
         return x.transpose(1, 2).unflatten(2, hw_shape).contiguous()
 
+    def init_weights(self) -> None:
+        super().init_weights()
+        if not (isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained'):
+            self._draw_embeddings()
+
+    def _draw_embeddings(self) -> None:
+        trunc_normal_(self.pos_embed, std=0.02)
+        if self.cls_token is not None:
+            trunc_normal_(self.cls_token, std=0.02)
+
     def train(self, mode: bool = True) -> 'CaiT':
         super().train(mode)
         self._freeze_stages()
@@ -207,12 +230,19 @@ class CaiT(BaseBackbone):
         if name not in state_dict or state_dict[name].size(1) == self.pos_embed.size(1):
             return
         # Grids of another size than ours are taken to be square, as mmpretrain does.
-        shape = to_2tuple(math.isqrt(state_dict[name].size(1)))
+        tokens = state_dict[name].size(1)
+        shape = to_2tuple(math.isqrt(tokens))
+        if math.prod(shape) != tokens:
+            raise ValueError(
+                f'{name} of the checkpoint has {tokens} positions, which are no square: it is not known how to resize '
+                f'them to {self.hw_shape}. Set img_size to that of the checkpoint.'
+            )
+        print_log(f'Resize {name} from {shape} to {self.hw_shape} positions.', 'current')
         state_dict[name] = resize_pos_embed(state_dict[name], shape, self.hw_shape, self.interpolate_mode, 0)
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning rates: 0 for the embeddings of the patches, then
-        one for each layer; the class token is as deep as the layer before which it enters.
+        one for each layer; the class token is as deep as the layer after which it enters.
 
         Returns:
             tuple[int, int]: Depth, and the number of depths.
