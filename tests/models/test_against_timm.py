@@ -1,8 +1,11 @@
 # Copyright (c) MMMixPro contributors.
 """Logits of timm's models, whose weights are converted, with every parameter drawn at random."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 
@@ -17,6 +20,7 @@ from mmmixpro.utils.convert import (
 )
 
 timm = pytest.importorskip('timm')
+CONFIGS = Path(__file__).parents[2] / 'configs'
 CONVERT = dict(deit=vit_from_timm, distilled=vit_from_timm, cait=cait_from_timm, xcit=xcit_from_timm)
 BACK = dict(deit=vit_to_timm, distilled=vit_to_timm, cait=cait_to_timm, xcit=xcit_to_timm)
 HEADS = dict(deit='VisionTransformerClsHead', distilled='DeiTClsHead')
@@ -121,6 +125,43 @@ def test_published_models(name, size, pair):
         xcit_small_12=dict(embed_dim=384, depth=12, num_heads=8),
     )[name]
     check_logits(*pair(family, size, **kwargs), size)
+
+
+@pytest.mark.parametrize(
+    ('model', 'name'),
+    [
+        ('deit-t', 'deit_tiny_patch16_224'),
+        ('deit-s', 'deit_small_patch16_224'),
+        ('deit-b', 'deit_base_patch16_224'),
+        ('cait-xxs24', 'cait_xxs24_224'),
+        ('cait-xxs36', 'cait_xxs36_224'),
+        ('xcit-t24', 'xcit_tiny_24_p16_224'),
+        ('xcit-s12', 'xcit_small_12_p16_224'),
+        ('xcit-m24', 'xcit_medium_24_p16_224'),
+        ('xcit-l24', 'xcit_large_24_p16_224'),
+    ],
+)
+def test_models_of_the_configs(model, name, redraw):
+    """Two layers of them: width, heads, norms, first LayerScale, and the spread of the first weights."""
+    cfg = Config.fromfile(CONFIGS / f'baseline/{model}_8xb128_in1k.py').model
+    if 'arch' in cfg.backbone:
+        cfg.backbone.arch = dict(MODELS.get(cfg.backbone.type).arch_zoo[cfg.backbone.arch], num_layers=2)
+    else:
+        cfg.backbone.depth = 2
+    init_default_scope('mmpretrain')
+    ours, theirs = MODELS.build(cfg), timm.create_model(name, depth=2)
+    ours.init_weights()
+    family = model.split('-')[0]
+    converted = CONVERT[family](theirs.state_dict())
+    assert converted.keys() == ours.state_dict().keys()
+    for key, value in ours.state_dict().items():
+        if 'gamma' in key:
+            assert torch.equal(value, converted[key])
+        elif family != 'deit' and value.ndim == 2 and value.numel() > 1e4:  # mmpretrain's ViT has a rule of its own
+            assert value.std().item() == pytest.approx(0.02, rel=0.05)
+    redraw_all(theirs, redraw)
+    ours.load_state_dict(CONVERT[family](theirs.state_dict()))
+    check_logits(ours.eval(), theirs, (224, 224))
 
 
 @pytest.mark.parametrize('name', ['cait_xxs24_224', 'cait_xxs36_224', 'cait_xs24_384', 'cait_s24_224', 'cait_s36_384'])

@@ -1,2 +1,3 @@
+# Drop path as Swin-S.
 _base_ = 'ca-swin-t.py'
 model = dict(backbone=dict(arch='small', drop_path_rate=0.3))
