@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmpretrain.registry import MODELS
 from oracles import attention as oracle
 
 from mmmixpro.attention import class_attention
@@ -58,6 +59,14 @@ def check(backbone, images, num_extra, stride, precision=None):
     # Not everywhere the same, or the test could not tell one token from another.
     assert tap.map.std((1, 2)).min() > 1e-3
     return tap.map
+
+
+@pytest.fixture
+def make(backbone_cfg, redraw):
+    def make(family, **kwargs):
+        return redraw(MODELS.build(backbone_cfg(family, **kwargs)))
+
+    return make
 
 
 @pytest.fixture

@@ -11,14 +11,6 @@ STRIDES = dict(cait=16, ca_swin=32, xcit=16)
 families = pytest.mark.parametrize('family', STRIDES)
 
 
-@pytest.fixture
-def make(backbone_cfg, redraw):
-    def make(family, **kwargs):
-        return redraw(MODELS.build(backbone_cfg(family, **kwargs)))
-
-    return make
-
-
 def test_layers_that_others_have_exchanged(make, taps):
     """As adapters do: theirs is used, and stays."""
     backbone = make('xcit')

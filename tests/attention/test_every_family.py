@@ -18,14 +18,6 @@ families = pytest.mark.parametrize('family', STRIDES)
 
 
 @pytest.fixture
-def make(backbone_cfg, redraw):
-    def make(family, **kwargs):
-        return redraw(MODELS.build(backbone_cfg(family, **kwargs)))
-
-    return make
-
-
-@pytest.fixture
 def check(taps):
     def check(backbone, family, images, precision=None):
         return taps.check(backbone, images, 1, STRIDES[family], precision)

@@ -34,6 +34,18 @@ class Toy(nn.Module):
         return (attended.transpose(1, 2).flatten(2)[:, 0],)
 
 
+class ToyAttention(ClassRow):
+    def __init__(self, backbone):
+        self.attention = backbone.attn
+        self.token_stride = 4
+        self.num_extra_tokens = 1
+
+
+class ToyOutputs(ToyAttention):
+    def watch(self, record):
+        return outputs_of(self.attention.q_norm, self.attention.k_norm, then=record)
+
+
 @pytest.fixture
 def providers(monkeypatch):
     monkeypatch.setattr('mmmixpro.attention.base.PROVIDERS', dict(PROVIDERS))
@@ -41,16 +53,10 @@ def providers(monkeypatch):
 
 @pytest.mark.parametrize('way', ['keyword', 'preset'])
 def test_scale_of_torchs_function(way, providers):
-    """It multiplies, other than that of mmpretrain's function, which divides (T2T-ViT above)."""
+    """It multiplies, other than that of mmpretrain's function, which divides (T2T-ViT in test_relatives.py)."""
     toy = Toy()
 
-    @register_class_attention(Toy)
-    class ToyAttention(ClassRow):
-        def __init__(self, backbone):
-            self.attention = backbone.attn
-            self.token_stride = 4
-            self.num_extra_tokens = 1
-
+    register_class_attention(Toy)(ToyAttention)
     images = torch.randn(2, 3, 8, 12)
     maps = []
     for scale in (0.5, 1.5):  # the first is what heads of 4 channels have
@@ -79,17 +85,7 @@ def test_a_users_own_backbone(way, providers, classifier_cfg, make_batch, redraw
     with pytest.raises(ValueError, match='Toy has no known class attention, .*register_class_attention'):
         class_attention_of(Toy())
 
-    @register_class_attention(Toy)
-    class ToyAttention(ClassRow):
-        def __init__(self, backbone):
-            self.attention = backbone.attn
-            self.token_stride = 4
-            self.num_extra_tokens = 1
-
-        if way == 'modules':
-
-            def watch(self, record):
-                return outputs_of(self.attention.q_norm, self.attention.k_norm, then=record)
+    register_class_attention(Toy)(dict(function=ToyAttention, modules=ToyOutputs)[way])
 
     class Child(Toy):
         pass
