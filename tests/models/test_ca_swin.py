@@ -1,5 +1,5 @@
 # Copyright (c) MMMixPro contributors.
-"""CA-Swin beside mmpretrain's Swin; tests/models/test_against_timm.py compares it with timm's."""
+"""CA-Swin beside mmpretrain's Swin; tests/models/test_ca_swin_against_timm.py compares it with timm's."""
 
 import pytest
 import torch
