@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.datasets import CocoDataset
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import METRICS, MODELS
 
-import mmmixpro  # noqa: F401
+from mmmixpro.engine.launch import use_faster_coco
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # As PVT's released code for detection has them; the rates are for batches of 16.
@@ -92,3 +93,27 @@ def test_two_iterations_and_an_image(detector, size, name, load_config, pvt, coc
     metrics = DETECTORS[detector][2]
     for metric in [metrics] if isinstance(metrics, str) else metrics:
         assert -1 <= runner.message_hub.get_scalar(f'val/coco/{metric}_mAP').current() <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec('faster_coco_eval') is None, reason='needs faster-coco-eval')
+def test_both_metrics_give_the_same_figures(coco):
+    """Boxes and masks around the true one, more or less close to it."""
+    cfg = Config.fromfile(CONFIGS / 'detection/mask-rcnn_pvt-s_fpn_1x_coco.py')
+    scores = torch.rand(8)
+    boxes = torch.tensor([16.0, 16.0, 80.0, 64.0]) + 4 * torch.randn(8, 4)
+    masks = torch.zeros(8, 96, 128, dtype=torch.bool)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.round().int(), strict=True):
+        mask[top:bottom, left:right] = True
+    instances = dict(bboxes=boxes, scores=scores, labels=torch.zeros(8, dtype=torch.long), masks=masks)
+    figures = []
+    for _ in range(2):
+        metric = METRICS.build(dict(cfg.val_evaluator, _scope_='mmdet'))
+        metric.dataset_meta = CocoDataset.METAINFO
+        metric.process({}, [dict(img_id=0, ori_shape=(96, 128), pred_instances=instances)])
+        figures.append((type(metric).__name__, metric.evaluate(1)))
+        use_faster_coco(cfg)
+    (first, expected), (second, found) = figures
+    assert (first, second) == ('CocoMetric', 'FasterCocoMetric')
+    assert found == expected
+    assert 0 < found['coco/bbox_mAP'] < 1 and 0 < found['coco/segm_mAP'] < 1

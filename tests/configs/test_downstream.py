@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
@@ -21,7 +22,9 @@ SPLITS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 def load_backbone(cfg):
     # Of one library, whichever the config's is.
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        MODELS.build(cfg.model.backbone).init_weights()
+        backbone = MODELS.build(cfg.model.backbone)
+        backbone.init_weights()
+    return backbone
 
 
 @pytest.mark.parametrize('name', TRANSFERS)
@@ -40,6 +43,26 @@ def test_checkpoint_from_the_environment(name, monkeypatch):
         'backbone.',
         True,
     )
+
+
+@pytest.mark.parametrize('method', ['cutmix', 'transmix', 'mixpro', 'smmix'])
+@pytest.mark.parametrize(
+    ('name', 'model'),
+    [
+        ('segmentation/segmenter_deit-s_8xb2-80k_pascal-context-480x480.py', 'deit-s'),
+        ('detection/mask-rcnn_pvt-s_fpn_1x_coco.py', 'pvt-s'),
+        ('finetune/baseline_deit-s_8xb96_cub.py', 'deit-s'),
+        ('finetune/mixpro_pvt-s_8xb96_cub.py', 'pvt-s'),
+    ],
+)
+def test_from_each_pretraining(method, name, model, load_config, pretrained, backbone_weights, monkeypatch):
+    """Through the one variable, whatever method the checkpoint is of."""
+    checkpoint = pretrained(f'{method}/{model}_8xb128_in1k.py')
+    monkeypatch.setenv('MIXPRO_CHECKPOINT', checkpoint)
+    stored, state = backbone_weights(checkpoint), load_backbone(load_config(name)).state_dict()
+    # All but the embeddings of positions, which are resized in segmentation, cut in detection.
+    assert len(state) >= 30 and not state.keys() - stored.keys()
+    assert all(torch.equal(state[key], stored[key]) for key in state if not key.endswith('pos_embed'))
 
 
 @pytest.mark.parametrize('name', TRANSFERS[::5])
@@ -85,3 +108,20 @@ def test_data_from_the_environment(name, variable, monkeypatch):
         for split in SPLITS:
             with pytest.raises(FileNotFoundError, match=rf'/nowhere/mine.*export {variable}='):
                 check_data_paths(cfg, (split,))
+
+
+def spelled_out(name):
+    """``a_{b,c}`` as the shell reads it."""
+    braces = re.search(r'\{([^}]*)\}', name)
+    if braces is None:
+        return [name]
+    return [full for part in braces[1].split(',') for full in spelled_out(name.replace(braces[0], part, 1))]
+
+
+def test_configs_are_listed_once_each():
+    """In a row of the README, where none was trained."""
+    text = (CONFIGS / 'README.md').read_text().partition('## Downstream')[2].partition('\n## ')[0]
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines() if line[:3] == '| `']
+    listed = [name for row in rows for name in spelled_out(row[0].strip('`'))]
+    assert sorted(listed) == sorted(Path(name).stem for name in LEAVES)
+    assert {row[-1] for row in rows} == {'no'}

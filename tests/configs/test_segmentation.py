@@ -27,7 +27,6 @@ LEAVES = [
     for classes, suffix in ((60, ''), (59, '-59'))
 ]
 NAMES = [name for *_, name in LEAVES]
-METHODS = ('cutmix', 'transmix', 'mixpro', 'smmix')
 
 
 def test_all_leaves_are_here():
@@ -79,6 +78,7 @@ def test_labels(classes, load_config, pascal_context):
     """Of 59 classes the background is not one: it becomes 255, which nothing counts."""
     name = next(name for *_, num, name in LEAVES if num == classes)
     cfg = load_config(name)
+    cfg.val_dataloader.dataset.serialize_data = False  # which collects garbage, and takes long
     with DefaultScope.overwrite_default_scope('mmseg'):
         dataset = DATASETS.build(cfg.val_dataloader.dataset)
     stored = np.asarray(Image.open(pascal_context / 'SegmentationClassContext/val_0.png')).astype(int)
@@ -102,17 +102,6 @@ def test_deit_into_segmentation(name, load_config, deit, build, backbone_weights
     expected = np.einsum('yi,xj,ijc->yxc', resize, resize, grid.reshape(14, 14, 16).astype(float))
     assert np.array_equal(state['pos_embed'][0, :1].numpy(), position)
     assert np.abs(state['pos_embed'][0, 1:].numpy() - expected.reshape(900, 16)).max() < 1e-6
-
-
-@pytest.mark.parametrize('method', METHODS)
-def test_from_each_pretraining(method, load_config, pretrained, build, backbone_weights, monkeypatch):
-    """Through the one variable, whatever method the checkpoint is of."""
-    checkpoint = pretrained(f'{method}/deit-s_8xb128_in1k.py')
-    monkeypatch.setenv('MIXPRO_CHECKPOINT', checkpoint)
-    model = build(load_config(SEGMENTER))
-    stored, state = backbone_weights(checkpoint), model.backbone.state_dict()
-    assert stored.keys() == state.keys()
-    assert all(torch.equal(state[key], stored[key]) for key in state if key != 'pos_embed')
 
 
 @pytest.mark.parametrize('name', [LINEAR, SEGMENTER])

@@ -90,8 +90,6 @@ def tested(tmp_path, monkeypatch, load_config, shrink_images, deit, pascal_conte
 
     def tested(name):
         cfg = shrink_images(load_config(name, deit))
-        for step, ratio in zip(cfg.tta_pipeline[1].transforms[0], RATIOS, strict=True):
-            step.scale = (round(104 * ratio),) * 2
         for split in ('val', 'test'):
             cfg[f'{split}_dataloader'].num_workers = 0
         model = build(cfg).eval()
