@@ -1,11 +1,14 @@
 # Copyright (c) MMMixPro contributors.
 import os
+import sys
+from types import ModuleType
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import METRICS
 
-from mmmixpro.engine.launch import build_runner, latest_checkpoint
+from mmmixpro.engine.launch import build_runner, latest_checkpoint, use_faster_coco
 
 
 @pytest.fixture
@@ -48,3 +51,47 @@ def test_slurm_without_gpus_is_refused(monkeypatch):
     monkeypatch.setattr('mmmixpro.engine.launch.get_device', lambda: 'cpu')
     with pytest.raises(ValueError, match=r'tools/dist_train\.sh'):
         build_runner(Config(dict(launcher='slurm')))
+
+
+class TestCocoMetric:
+    """The metric for COCO follows what is installed, and the log says which it is."""
+
+    @pytest.fixture
+    def said(self, monkeypatch):
+        lines = []
+        monkeypatch.setattr('mmmixpro.engine.launch.print_log', lambda line, logger: lines.append(line))
+        return lines
+
+    @pytest.fixture
+    def installed(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, 'faster_coco_eval', ModuleType('faster_coco_eval'))
+
+    def types(self, scope='mmdet', name='CocoMetric'):
+        coco = dict(type=name, metric='bbox')
+        cfg = Config(dict(default_scope=scope, val_evaluator=coco, test_evaluator=[coco, dict(type='DumpDetResults')]))
+        use_faster_coco(cfg)
+        return [cfg.val_evaluator.type, *(metric.type for metric in cfg.test_evaluator)]
+
+    def test_with_the_package(self, installed, said):
+        assert self.types() == ['FasterCocoMetric', 'FasterCocoMetric', 'DumpDetResults']
+        assert said == ['COCO: FasterCocoMetric, for faster_coco_eval is installed.']
+
+    def test_without_the_package(self, monkeypatch, said):
+        monkeypatch.setitem(sys.modules, 'faster_coco_eval', None)
+        assert self.types() == ['CocoMetric', 'CocoMetric', 'DumpDetResults']
+        (line,) = said
+        assert line.startswith('COCO: CocoMetric (') and 'pip install faster-coco-eval' in line
+
+    def test_with_an_mmdet_that_lacks_it(self, installed, monkeypatch, said):
+        with METRICS.switch_scope_and_registry('mmdet') as registry:
+            registry.get('CocoMetric')  # registers all of mmdet's
+            monkeypatch.delitem(registry.module_dict, 'FasterCocoMetric')
+        assert self.types() == ['CocoMetric', 'CocoMetric', 'DumpDetResults']
+        assert said == ['COCO: CocoMetric, for this mmdet has no FasterCocoMetric.']
+
+    def test_nobody_else_is_concerned(self, installed, said):
+        assert self.types(scope='mmseg') == ['CocoMetric', 'CocoMetric', 'DumpDetResults']
+        assert self.types(name='mmdet.CocoMetric') == ['mmdet.CocoMetric', 'mmdet.CocoMetric', 'DumpDetResults']
+        use_faster_coco(Config(dict(default_scope='mmdet')))
+        use_faster_coco(Config(dict(default_scope='mmdet', val_evaluator=None)))
+        assert said == []

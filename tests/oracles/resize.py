@@ -21,6 +21,17 @@ def bilinear(grid, height, width):
     return out
 
 
+def linear(size, to):
+    """``(to, size)`` matrix of linear interpolation, pixel centres aligned, edges repeated."""
+    matrix = np.zeros((to, size))
+    for i in range(to):
+        centre = max((i + 0.5) * size / to - 0.5, 0.0)
+        below = math.floor(centre)
+        matrix[i, below] += 1 - (centre - below)
+        matrix[i, min(below + 1, size - 1)] += centre - below
+    return matrix
+
+
 def cubic(size, to):
     """``(to, size)`` matrix of cubic convolution (a = -0.75), pixel centres aligned, edges repeated."""
     matrix = np.zeros((to, size))

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/retinanet_pvt-l_fpn.py',
+    '../_base_/datasets/coco_detection_bs2.py',
+    '../_base_/schedules/detection_adamw_1x_retinanet.py',
+    '../_base_/default_runtime_mmdet.py',
+]

@@ -1,0 +1,8 @@
+_base_ = [
+    '../_base_/models/finetune_pvt-s.py',
+    '../_base_/methods/baseline.py',
+    '../_base_/datasets/cars_bs96_224.py',
+    '../_base_/schedules/finetune_bs768_sgd_1000e.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(head=dict(num_classes=196), **_base_.method)
