@@ -5,8 +5,8 @@
 python tools/dataset_converters/pascal_context.py data/VOCdevkit/VOC2010
 
 VOC2010 is unpacked from VOCtrainval_03-May-2010.tar and holds trainval_merged.json (or --annotations names it).
-Written are SegmentationClassContext/*.png, 0 background and 1 to 59 the classes, and ImageSets/SegmentationContext/*.txt.
-For 59 classes mmseg's PascalContextDataset59 reads the same masks. Stopped, the same command goes on where it was.
+It writes SegmentationClassContext/*.png, 0 background and 1 to 59 the classes, and the lists of both splits. For
+59 classes mmseg's PascalContextDataset59 reads the same masks. Stopped, the same command goes on where it was.
 """
 
 import argparse

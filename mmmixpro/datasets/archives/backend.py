@@ -60,18 +60,17 @@ class ArchiveBackend(BaseStorageBackend, metaclass=ABCMeta):
             if osp.isfile(file):
                 self.archives[str(parent)] = self.open(file)
                 return self.locate(filepath)
+        folder = Path(path)
+        while not folder.parent.is_dir():
+            folder = folder.parent
+        found = ', '.join(sorted(path.name for path in folder.parent.iterdir())[:10]) or 'nothing'
         raise FileNotFoundError(
-            f"Expected '{path}.{self.scheme}' to read '{filepath}' from, found "
-            f'{self._found(osp.dirname(path))}. Write it: {TOOL} SOURCE --out FOLDER --format {self.scheme}.'
+            f"Expected '{folder}.{self.scheme}' to read '{filepath}' from, found beside it: {found}. Write it: {TOOL} "
+            f'SOURCE --out FOLDER --format {self.scheme}.'
         )
 
     def _local(self, filepath: str | PathLike) -> str:
         return osp.normpath(osp.expanduser(str(filepath).removeprefix(f'{self.scheme}://')))
-
-    def _found(self, folder: str) -> str:
-        if not osp.isdir(folder):
-            return f"no folder '{folder}'"
-        return f"in '{folder}': " + (', '.join(sorted(path.name for path in Path(folder).iterdir())[:10]) or 'nothing')
 
     def get(self, filepath: str | PathLike) -> bytes:
         """Read a file.

@@ -123,7 +123,7 @@ class ZipStore(Store):
         return name in self.zip.NameToInfo
 
     def write(self, name: str, content: bytes) -> None:
-        self.zip.writestr(zipfile.ZipInfo(name), content)
+        self.zip.writestr(_info(name), content)
 
     def close(self, done: bool) -> None:
         if done:
@@ -133,6 +133,12 @@ class ZipStore(Store):
         self.file.close()
         # Else it would write the list of members when it is collected.
         self.zip.fp = None
+
+
+def _info(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = 0o644 << 16  # may be read by all where it is unpacked
+    return info
 
 
 def _whole_members(file: BinaryIO) -> Iterator[zipfile.ZipInfo]:
@@ -146,10 +152,11 @@ def _whole_members(file: BinaryIO) -> Iterator[zipfile.ZipInfo]:
         if len(head) < _HEADER.size:
             break
         signature, _, _, _, _, _, crc, stored, length, name_length, _ = _HEADER.unpack(head)
-        info = zipfile.ZipInfo(file.read(name_length).decode(errors='replace'))
+        name = file.read(name_length)
+        info = _info(name.decode(errors='replace'))
         info.header_offset, info.CRC, info.compress_size, info.file_size = offset, crc, stored, length
         # Sizes and checksum are filled in once the content is written.
-        if signature != _SIGNATURE or stored != length or _end(info) > size:
+        if signature != _SIGNATURE or len(name) < name_length or stored != length or _end(info) > size:
             break
         if last is not None:
             yield last

@@ -116,7 +116,7 @@ def check_split(
         out: Folder of the splits.
         split: ``'train'`` or ``'val'``.
         layout: ``'folder'``, ``'zip'`` or ``'lmdb'``.
-        devkit: Tells how many images each class has.
+        devkit: Tells which images, or how many, each class has.
         official: Whether it must be all of ImageNet-1k.
         num_decoded: How many images to decode.
 
@@ -134,7 +134,7 @@ def check_split(
         for image in backend.list_dir_or_file(f'{root}/{wnid}', list_dir=False, list_file=True)
     )
     counts = Counter(name.partition('/')[0] for name in names)
-    problems: dict[str, list[str]] = {'images': [], 'classes': [], 'broken images': []}
+    problems: dict[str, list[str]] = {'images': [], 'classes': []}
     if not names:
         problems['images'].append('none in folders of classes')
     if official and len(names) != IMAGES[split]:
@@ -142,7 +142,8 @@ def check_split(
     if official and len(counts) != CLASSES:
         problems['classes'].append(f'expected {CLASSES}, found {len(counts)}')
     if official and devkit is not None:
-        problems['classes'] += _compare(counts, devkit.images_per_class(split))
+        problems.update(_COMPARED[split](devkit, names, counts))
+    problems['broken images'] = []
     chosen = sample(names, num_decoded)
     for name in progress(chosen, f'decoding images of {split}'):
         try:
@@ -158,9 +159,25 @@ def check_split(
     return f'{root}: {len(names)} images of {len(counts)} classes; {len(chosen)} decoded'
 
 
-def _compare(found: Mapping[str, int], expected: Mapping[str, int]) -> list[str]:
-    return [
-        f'{wnid}: expected {expected.get(wnid, 0)} images, found {found.get(wnid, 0)}'
-        for wnid in sorted({*found, *expected})
-        if found.get(wnid, 0) != expected.get(wnid, 0)
-    ]
+def _compare_train(devkit: DevKit, names: list[str], counts: Mapping[str, int]) -> dict[str, list[str]]:
+    if len(names) == IMAGES['train']:
+        return {}
+    expected = devkit.train_counts
+    return {
+        'classes with other numbers of images': [
+            f'{wnid} (expected {expected.get(wnid, 0)}, found {counts.get(wnid, 0)})'
+            for wnid in sorted({*counts, *expected})
+            if counts.get(wnid, 0) != expected.get(wnid, 0)
+        ]
+    }
+
+
+def _compare_val(devkit: DevKit, names: list[str], counts: Mapping[str, int]) -> dict[str, list[str]]:
+    expected = set(devkit.val_names())
+    return {
+        'missing images': sorted(expected.difference(names)),
+        'images that should not be there': sorted(set(names) - expected),
+    }
+
+
+_COMPARED = dict(train=_compare_train, val=_compare_val)

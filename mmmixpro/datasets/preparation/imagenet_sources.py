@@ -19,13 +19,16 @@ EXTENSIONS = ('.jpeg', '.jpg', '.png')  # of images in folders
 # A class and an image, nothing that leads elsewhere.
 NAME = re.compile(r'\w[\w.-]*/\w[\w.-]*')
 VAL_NAME = re.compile(r'ILSVRC2012_val_(\d{8})\.JPEG')
-VAL_PER_CLASS = 50
 
 Images = Iterator[tuple[str, Callable[[], bytes]]]
 
 
 class DevKit:
     """The development kit: the classes, and which of them each validation image shows.
+
+    Attributes:
+        train_counts: How many training images each class has, by wnid.
+        val_wnids: What the validation images show, from the first on.
 
     Args:
         path: ``ILSVRC2012_devkit_t12.tar.gz``.
@@ -58,9 +61,9 @@ class DevKit:
         except (tarfile.TarError, zlib.error, MatReadError, OSError, EOFError, LookupError, ValueError) as error:
             raise ValueError(f"'{path}' is not the development kit, or broken: {error!r}. Download it again.") from None
 
-    def images_per_class(self, split: str) -> dict[str, int]:
-        """How many images of each class, by wnid, a split has."""
-        return dict(train=self.train_counts, val=dict.fromkeys(self.train_counts, VAL_PER_CLASS))[split]
+    def val_names(self) -> list[str]:
+        """The validation images, each in the folder of its class."""
+        return [f'{wnid}/ILSVRC2012_val_{number:08d}.JPEG' for number, wnid in enumerate(self.val_wnids, 1)]
 
     def val_wnid(self, image: str) -> str:
         """The class of a validation image, by the number in its name."""

@@ -1,0 +1,276 @@
+# Copyright (c) MMMixPro contributors.
+"""Archives are written whole or not at all, gone on with, and read as the folders that they stand for."""
+
+import importlib.util
+import multiprocessing
+import os
+import pickle
+import signal
+import struct
+import sys
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+
+import lmdb_stand_in
+import numpy as np
+import pytest
+from mmengine import fileio
+from mmengine.fileio import get_file_backend
+
+from mmmixpro.datasets.archives import FolderStore, LmdbArchive, LmdbStore, ZipArchive, ZipStore, lmdb_archive
+
+FILES = {f'n{c}/n{c}_{i}.JPEG': os.urandom(50 * i) for c in (2, 10, 1) for i in range(4)}
+STORES = dict(folder=FolderStore, zip=ZipStore, lmdb=LmdbStore)
+
+
+@pytest.fixture
+def lmdb(monkeypatch):
+    """The package, or what stands in for it."""
+    if importlib.util.find_spec('lmdb') is None:
+        monkeypatch.setitem(sys.modules, 'lmdb', lmdb_stand_in)
+
+
+@pytest.fixture(params=['zip', 'lmdb'])
+def archive(request, lmdb, tmp_path):
+    """The address of an archive of the files."""
+    write(STORES[request.param](tmp_path / f'train.{request.param}'))
+    return f'{request.param}://{tmp_path}/train'
+
+
+def write(store, files=FILES):
+    with store:
+        for name, content in files.items():
+            if name not in store:
+                store.write(name, content)
+    return store.target
+
+
+def read_all(backend, root):
+    return {
+        name: backend.get(f'{root}/{name}') for name in backend.list_dir_or_file(root, list_dir=False, recursive=True)
+    }
+
+
+def listing(backend, root, **kwargs):
+    return sorted(backend.list_dir_or_file(root, **kwargs))
+
+
+def test_read_as_the_folder(archive, tmp_path):
+    folder = str(write(FolderStore(tmp_path / 'train')))
+    ours, local = get_file_backend(archive), get_file_backend(folder)
+    assert read_all(ours, archive) == FILES == read_all(local, folder)
+    for inside in ('', '/n1', '/n1/', '/n10'):
+        for kwargs in (
+            dict(),
+            dict(list_dir=False),
+            dict(list_file=False),
+            dict(recursive=True),
+            dict(list_dir=False, suffix='3.JPEG', recursive=True),
+        ):
+            assert listing(ours, archive + inside, **kwargs) == listing(local, folder + inside, **kwargs)
+    for name in ('', 'n1', 'n', 'n10', 'n1/n1_0.JPEG', 'n1/n1_0.JPE', 'n1/x', 'n3'):
+        for what in ('exists', 'isfile', 'isdir'):
+            assert getattr(ours, what)(f'{archive}/{name}') == getattr(local, what)(f'{folder}/{name}'), (what, name)
+    assert fileio.get(f'{archive}/n10/n10_3.JPEG') == FILES['n10/n10_3.JPEG']
+
+
+def test_text_and_home(monkeypatch, tmp_path):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    write(ZipStore(tmp_path / 'meta.zip'), {'train.txt': 'ä 1'.encode()})
+    assert fileio.get_text('zip://~/meta/train.txt') == 'ä 1'
+
+
+def test_folder_that_holds_archives_is_there(archive, tmp_path):
+    scheme = archive.partition(':')[0]
+    assert fileio.exists(f'{scheme}://{tmp_path}')
+    assert not fileio.exists(f'{scheme}://{tmp_path}/val')
+    assert not fileio.exists(f'{scheme}://{tmp_path}/meta/train.txt')
+    (tmp_path / 'empty').mkdir()
+    assert not fileio.exists(f'{scheme}://{tmp_path}/empty')
+
+
+def test_missing_archive_and_missing_file(archive, tmp_path):
+    scheme = archive.partition(':')[0]
+    backend = get_file_backend(archive)
+    with pytest.raises(
+        FileNotFoundError, match=rf"val\.{scheme}' to read.*found beside it: train.{scheme}.*imagenet.py"
+    ):
+        backend.get(f'{scheme}://{tmp_path}/val/n1/x.JPEG')
+    with pytest.raises(FileNotFoundError, match=rf"/nowhere\.{scheme}' to read"):
+        list(backend.list_dir_or_file(f'{scheme}://{tmp_path}/nowhere/train'))
+    with pytest.raises(FileNotFoundError, match="has 12 files, none of them 'n1/n1_9.JPEG'"):
+        backend.get(f'{archive}/n1/n1_9.JPEG')
+
+
+def _read_in_worker(archive):
+    return read_all(get_file_backend(archive, enable_singleton=True), archive)
+
+
+@pytest.mark.parametrize('warm', [False, True], ids=['opened in the workers', 'opened before them'])
+def test_workers_read_at_once(archive, warm):
+    """The parent's handle is not used by its children, which read different files at the same time."""
+    if warm:
+        fileio.get(f'{archive}/n1/n1_1.JPEG')
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context('fork')) as pool:
+        assert all(found == FILES for found in pool.map(_read_in_worker, [archive] * 40))
+    assert fileio.get(f'{archive}/n1/n1_1.JPEG') == FILES['n1/n1_1.JPEG']
+
+
+def test_each_process_has_its_own_handle(archive):
+    backend = get_file_backend(archive)
+    backend.get(f'{archive}/n1/n1_1.JPEG')
+    (opened,) = backend.archives.values()
+    handle = 'file' if isinstance(opened, ZipArchive) else 'env'
+    before = getattr(opened, handle)
+    backend.get(f'{archive}/n1/n1_2.JPEG')
+    assert getattr(opened, handle) is before
+    child, parent = os.pipe()
+    if (pid := os.fork()) == 0:
+        backend.get(f'{archive}/n1/n1_2.JPEG')
+        os.write(parent, pickle.dumps(getattr(opened, handle) is not before))
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert pickle.loads(os.read(child, 100))
+
+
+@pytest.mark.parametrize('kind', STORES)
+class TestStore:
+    def test_absent_until_whole_then_refused(self, kind, lmdb, tmp_path):
+        target = tmp_path / f'train.{kind}'
+        with pytest.raises(KeyboardInterrupt), STORES[kind](target) as store:
+            store.write('a/1', b'1')
+            raise KeyboardInterrupt
+        assert not target.exists()
+        assert [path.name for path in tmp_path.iterdir()] == [f'.train.{kind}.partial']
+        write(STORES[kind](target))
+        assert [path.name for path in tmp_path.iterdir()] == [f'train.{kind}']
+        with pytest.raises(FileExistsError, match='found it written'):
+            STORES[kind](target)
+
+    def test_killed_run_goes_on(self, kind, lmdb, monkeypatch, tmp_path):
+        """By kill -9 after each number of files; what was written is not written again."""
+        monkeypatch.setattr(lmdb_archive, 'COMMIT_EVERY', 1)
+        whole = write(STORES[kind](tmp_path / 'whole'))
+        for num in range(len(FILES) + 1):
+            target = tmp_path / f'{num}'
+            if (pid := os.fork()) == 0:
+                store = STORES[kind](target)
+                for name, content in list(FILES.items())[:num]:
+                    store.write(name, content)
+                if kind == 'zip':
+                    store.file.flush()  # what the kill may or may not leave
+                os.kill(os.getpid(), signal.SIGKILL)
+            assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+            assert not target.exists()
+            store = STORES[kind](target)
+            assert [name for name in FILES if name in store] == list(FILES)[:num]
+            write(store)
+            if whole.is_file():
+                assert target.read_bytes() == whole.read_bytes()
+            else:
+                assert {str(p.relative_to(target)) for p in target.rglob('*')} == {
+                    str(p.relative_to(whole)) for p in whole.rglob('*')
+                }
+
+
+def test_zip_cut_anywhere_goes_on(tmp_path):
+    """Whatever of the file reached the disk, also half a header, the rest is written as if nothing had happened."""
+    whole = write(ZipStore(tmp_path / 'whole.zip')).read_bytes()
+    partial = tmp_path / '.train.zip.partial'
+    with zipfile.ZipFile(tmp_path / 'whole.zip') as file:
+        ends = file.start_dir, [info.header_offset for info in file.infolist()]
+    kept = set()
+    for size in range(0, ends[0] + 60, 7):
+        partial.write_bytes(whole[:size])
+        store = ZipStore(tmp_path / 'train.zip')
+        kept.add(len(store.zip.filelist))
+        write(store)
+        assert store.target.read_bytes() == whole
+        store.target.unlink()
+    assert kept == set(range(len(FILES) + 1))
+
+
+@pytest.mark.parametrize('crc', [0, 12345])
+def test_zip_member_that_was_being_written(crc, tmp_path):
+    """Its header has no size or checksum yet, or a checksum that its content has not."""
+    whole = write(ZipStore(tmp_path / 'whole.zip')).read_bytes()
+    with zipfile.ZipFile(tmp_path / 'whole.zip') as file:
+        last = file.infolist()[-1]
+        end = file.start_dir
+    broken = bytearray(whole[:end])
+    struct.pack_into('<II', broken, last.header_offset + 14, crc, 0 if crc == 0 else last.file_size)
+    (tmp_path / '.train.zip.partial').write_bytes(broken)
+    store = ZipStore(tmp_path / 'train.zip')
+    assert last.filename not in store and len(store.zip.filelist) == len(FILES) - 1
+    assert write(store).read_bytes() == whole
+
+
+def test_zip_is_one_for_others_too(tmp_path):
+    with zipfile.ZipFile(write(ZipStore(tmp_path / 'train.zip'))) as file:
+        assert file.testzip() is None
+        assert {info.filename: file.read(info) for info in file.infolist()} == FILES
+        assert {info.compress_type for info in file.infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_zip_of_others(tmp_path):
+    """With folders as members, extra fields, and members in any order."""
+    with zipfile.ZipFile(tmp_path / 'train.zip', 'w') as file:
+        file.writestr('n1/', b'')
+        for name, content in FILES.items():
+            info = zipfile.ZipInfo(name)
+            info.extra = struct.pack('<HH4s', 0x7875, 4, b'abcd')
+            file.writestr(info, content)
+    root = f'zip://{tmp_path}/train'
+    assert read_all(get_file_backend(root), root) == FILES
+
+
+def test_zip_with_compression_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'train.zip', 'w', zipfile.ZIP_DEFLATED) as file:
+        file.writestr('a/1', b'1' * 100)
+    with pytest.raises(ValueError, match=r"without compression.*found 'a/1' compressed.*zip -0"):
+        ZipArchive(str(tmp_path / 'train.zip'))
+
+
+def test_damaged_zip(tmp_path):
+    path = write(ZipStore(tmp_path / 'train.zip'))
+    content = bytearray(path.read_bytes())
+    at = content.index(FILES['n10/n10_3.JPEG'])
+    content[at] ^= 1
+    path.write_bytes(content)
+    archive = ZipArchive(str(path))
+    assert archive.read('n10/n10_2.JPEG') == FILES['n10/n10_2.JPEG']
+    with pytest.raises(ValueError, match=r"'n10/n10_3.JPEG' in .* is damaged: its checksum"):
+        archive.read('n10/n10_3.JPEG')
+    path.write_bytes(content[:-200])
+    with pytest.raises(ValueError, match='no whole zip archive'):
+        ZipArchive(str(path))
+
+
+def test_no_lmdb_file(lmdb, tmp_path):
+    (tmp_path / 'train.lmdb').write_bytes(b'something else' * 1000)
+    with pytest.raises(ValueError, match='no whole LMDB file'):
+        LmdbArchive(str(tmp_path / 'train.lmdb'))
+
+
+def test_lmdb_grows(lmdb, monkeypatch, tmp_path):
+    monkeypatch.setattr(lmdb_archive, 'FIRST_SIZE', 1 << 16)
+    files = {f'a/{i}': os.urandom(20000) for i in range(30)}
+    archive = LmdbArchive(str(write(LmdbStore(tmp_path / 'train.lmdb'), files)))
+    assert {name: archive.read(name) for name in files} == files
+
+
+def test_lmdb_is_optional(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, 'lmdb', None)
+    (tmp_path / 'train.lmdb').touch()
+    for use in (LmdbStore.require, lambda: LmdbStore(tmp_path / 'x'), lambda: fileio.get(f'lmdb://{tmp_path}/train/a')):
+        with pytest.raises(ImportError, match=r'pip install lmdb.*--format zip, and zip://'):
+            use()
+    assert [path.name for path in tmp_path.iterdir()] == ['train.lmdb']
+
+
+def test_names_are_kept_small(tmp_path):
+    """What workers share: 60 bytes an image or so."""
+    files = {f'n{i // 100:08d}/n{i // 100:08d}_{i}.JPEG': b'x' for i in range(1000)}
+    archive = ZipArchive(str(write(ZipStore(tmp_path / 'train.zip'), files)))
+    arrays = [value for value in vars(archive).values() if isinstance(value, np.ndarray)]
+    assert sum(array.nbytes for array in arrays) < 60 * len(files)
