@@ -60,12 +60,12 @@ class ArchiveBackend(BaseStorageBackend, metaclass=ABCMeta):
             if osp.isfile(file):
                 self.archives[str(parent)] = self.open(file)
                 return self.locate(filepath)
-        folder = Path(path)
-        while not folder.parent.is_dir():
-            folder = folder.parent
-        found = ', '.join(sorted(path.name for path in folder.parent.iterdir())[:10]) or 'nothing'
+        missing = Path(path)
+        while not missing.parent.is_dir():
+            missing = missing.parent
+        found = ', '.join(sorted(beside.name for beside in missing.parent.iterdir())[:10]) or 'nothing'
         raise FileNotFoundError(
-            f"Expected '{folder}.{self.scheme}' to read '{filepath}' from, found beside it: {found}. Write it: {TOOL} "
+            f"Expected '{missing}.{self.scheme}' to read '{filepath}' from, found beside it: {found}. Write it: {TOOL} "
             f'SOURCE --out FOLDER --format {self.scheme}.'
         )
 

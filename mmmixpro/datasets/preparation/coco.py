@@ -108,10 +108,12 @@ def _fault(annotation: Any, sizes: Mapping[Any, Any], categories: set) -> str:
         box, mask = annotation['bbox'], annotation['segmentation']
         if len(box) != 4 or not min(box[2:]) >= 0:
             return f'box {box}'
-        if annotation['iscrowd']:
+        if not isinstance(annotation['iscrowd'], int):
+            return f'iscrowd {annotation["iscrowd"]}'
+        if isinstance(mask, dict):
             return '' if {'counts', 'size'} <= mask.keys() else 'no run lengths'
         return '' if mask and all(polygon and len(polygon) % 2 == 0 for polygon in mask) else 'no polygons'
-    except (AttributeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         return repr(error)
 
 
@@ -134,10 +136,20 @@ def _undrawable(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int])
     faults = []
     for annotation in annotations:
         try:
-            runs = mask.frPyObjects(annotation['segmentation'], height, width)
-            drawn = mask.decode(mask.merge(runs) if isinstance(runs, list) else runs)
+            drawn = mask.decode(_runs(annotation['segmentation'], height, width))
             if drawn.shape != (height, width):
                 faults.append(f'{annotation["id"]} (expected a mask of {height} x {width}, found {drawn.shape})')
-        except (TypeError, ValueError, KeyError) as error:
+        except Exception as error:  # pycocotools raises nothing narrower
             faults.append(f'{annotation["id"]} ({error!r})')
     return faults
+
+
+def _runs(segmentation: Any, height: int, width: int) -> dict:
+    """Compressed run lengths of a mask in any of COCO's forms, as pycocotools' ``COCO.annToRLE`` makes them."""
+    from pycocotools import mask
+
+    if isinstance(segmentation, list):
+        return mask.merge(mask.frPyObjects(segmentation, height, width))
+    if isinstance(segmentation['counts'], list):
+        return mask.frPyObjects(segmentation, *segmentation['size'])
+    return segmentation

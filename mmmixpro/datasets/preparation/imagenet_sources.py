@@ -70,7 +70,7 @@ class DevKit:
         match = VAL_NAME.fullmatch(image)
         if match is None or not 1 <= int(match[1]) <= len(self.val_wnids):
             raise ValueError(
-                f'Expected validation images named ILSVRC2012_val_00000001.JPEG to {len(self.val_wnids):08d}, found '
+                f'Expected validation images ILSVRC2012_val_00000001.JPEG to {len(self.val_wnids):08d}.JPEG, found '
                 f"'{image}'."
             )
         return self.val_wnids[int(match[1]) - 1]
