@@ -10,6 +10,7 @@ import struct
 import sys
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import lmdb_stand_in
 import numpy as np
@@ -171,6 +172,20 @@ class TestStore:
                 assert {str(p.relative_to(target)) for p in target.rglob('*')} == {
                     str(p.relative_to(whole)) for p in whole.rglob('*')
                 }
+
+
+def test_file_half_written_is_written_again(tmp_path):
+    def half(path, content):
+        with path.open('wb') as file:
+            file.write(content[:50])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if (pid := os.fork()) == 0:
+        Path.write_bytes = half
+        FolderStore(tmp_path / 'train').write('n1/x', b'1' * 100)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    write(FolderStore(tmp_path / 'train'), {'n1/x': b'1' * 100})
+    assert [path.read_bytes() for path in (tmp_path / 'train/n1').iterdir()] == [b'1' * 100]
 
 
 def test_zip_cut_anywhere_goes_on(tmp_path):
