@@ -1,6 +1,10 @@
 # Copyright (c) MMMixPro contributors.
-"""Data that MMMixPro brings along (import it from its modules), and faster transforms for everyone's."""
+"""Data that MMMixPro brings along (import it from its modules), and faster transforms for everyone's.
 
+Importing it lets mmengine read ``zip://`` and ``lmdb://``.
+"""
+
+from . import archives
 from .content_maps import LoadContentMap, TrackedRandomResizedCrop
 from .transforms import (
     FastRandAugment,
@@ -16,4 +20,5 @@ __all__ = [
     'FastRandomResizedCrop',
     'LoadContentMap',
     'TrackedRandomResizedCrop',
+    'archives',
 ]

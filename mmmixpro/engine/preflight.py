@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from mmengine import fileio
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
@@ -101,7 +102,7 @@ def check_data_paths(cfg: Config, dataloaders: tuple[str, ...]) -> None:
         loader = cfg.get(name) or {}
         for dataset in _leaf_datasets(loader.get('dataset')):
             for path in _paths(dataset, cfg.get('default_scope', 'mmengine')):
-                if not osp.exists(path):
+                if not fileio.exists(path):
                     raise FileNotFoundError(_missing(cfg, name, dataset, path))
 
 
@@ -141,12 +142,13 @@ def _missing(cfg: Config, loader: str, dataset: dict, path: str) -> str:
     values = {name: os.environ.get(name, default) for name, default in variables}
     mends = [f'export {name}=/path/to/data' for name, value in values.items() if value in path]
     mends.append(f'--cfg-options {loader}.dataset.data_root=/path/to/data')
-    parent = osp.abspath(path)
+    scheme, separator, folder = path.rpartition('://')  # zip://data/imagenet, or none
+    folder = parent = osp.abspath(folder)
     while not osp.exists(parent):
         parent = osp.dirname(parent)
     return (
-        f"{loader}: {dataset['type']} expects '{osp.abspath(path)}', found only '{parent}'. Say where the data is: "
-        + ' or '.join(mends)
+        f"{loader}: {dataset['type']} expects '{scheme}{separator}{folder}', found only '{parent}'. "
+        'Say where the data is: ' + ' or '.join(mends)
     )
 
 

@@ -1,4 +1,5 @@
-# ImageNet-1k in folders, {train,val}/<wnid>/*.JPEG, under $IMAGENET_ROOT.
+# ImageNet-1k in folders, {train,val}/<wnid>/*.JPEG, under $IMAGENET_ROOT. With IMAGENET_ROOT=zip://FOLDER (lmdb://FOLDER)
+# in FOLDER/train.zip and val.zip (.lmdb), for slow disks: tools/dataset_converters/imagenet.py writes either.
 data_root = '{{$IMAGENET_ROOT:data/imagenet}}'
 data_preprocessor = dict(
     num_classes=1000,

@@ -1,0 +1,130 @@
+# Copyright (c) MMMixPro contributors.
+"""LMDB files, for whom has the optional package ``lmdb``."""
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.fileio import register_backend
+
+from .backend import ArchiveBackend
+from .store import Store
+
+COMMIT_EVERY = 1000  # files; what follows the last commit is written again by a run that goes on
+FIRST_SIZE = 1 << 30  # bytes; doubled whenever it is too small
+
+
+def _lmdb() -> Any:
+    try:
+        return importlib.import_module('lmdb')
+    except ImportError:
+        raise ImportError(
+            'LMDB archives need the package lmdb, found none. Install it (pip install lmdb), or use zip archives, '
+            'which need nothing more: --format zip, and zip:// in place of lmdb://.'
+        ) from None
+
+
+class LmdbArchive:
+    """Reads an LMDB file (``subdir=False``) whose keys are the names of files.
+
+    Each process opens it for itself, for LMDB must not be carried over a fork.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ImportError: Without the package ``lmdb``.
+        ValueError: If it is no LMDB file.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        self.lmdb = _lmdb()
+        self.inherited: list[Any] = []
+        try:
+            with self._open() as env, env.begin() as transaction:
+                keys = [bytes(key) for key in transaction.cursor().iternext(keys=True, values=False)]
+        except self.lmdb.Error as error:
+            raise ValueError(
+                f"'{path}' is no whole LMDB file ({error}). Remove it and write it again, or copy it again."
+            ) from None
+        self.names = np.array(keys, dtype='S')  # LMDB sorts them
+        self.env: Any = None
+        self.pid = -1
+
+    def read(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+        """
+        if self.pid != os.getpid():
+            # Kept, for what was opened by the parent must not be closed here either.
+            self.inherited.append(self.env)
+            self.env, self.pid = self._open(), os.getpid()
+        with self.env.begin() as transaction:
+            content = transaction.get(name.encode())
+        if content is None:
+            raise FileNotFoundError(f"'{self.path}' has {len(self.names)} files, none of them '{name}'.")
+        return content
+
+    def _open(self) -> Any:
+        # Images are read in random order, once an epoch.
+        return self.lmdb.open(self.path, subdir=False, readonly=True, lock=False, readahead=False, meminit=False)
+
+
+@register_backend('mmmixpro.lmdb', prefixes='lmdb')
+class LmdbFolderBackend(ArchiveBackend):
+    """``lmdb://data/imagenet/train/...`` is in ``data/imagenet/train.lmdb``; see :class:`ArchiveBackend`."""
+
+    scheme = 'lmdb'
+
+    def open(self, path: str) -> LmdbArchive:
+        """Open an LMDB file."""
+        return LmdbArchive(path)
+
+
+class LmdbStore(Store):
+    """Writes an LMDB file; what has been committed stays, whatever happens.
+
+    Raises:
+        ImportError: Without the package ``lmdb``.
+    """
+
+    @classmethod
+    def require(cls) -> None:
+        _lmdb()
+
+    def __init__(self, target: str | Path):
+        self.lmdb = _lmdb()
+        super().__init__(target)
+        # Without a lock file: whoever writes the folder has locked it.
+        self.env = self.lmdb.open(str(self.partial), subdir=False, lock=False, map_size=FIRST_SIZE)
+        self.pending: dict[str, bytes] = {}
+
+    def __contains__(self, name: str) -> bool:
+        if name in self.pending:
+            return True
+        with self.env.begin() as transaction:
+            return transaction.get(name.encode()) is not None
+
+    def write(self, name: str, content: bytes) -> None:
+        self.pending[name] = content
+        if len(self.pending) >= COMMIT_EVERY:
+            self._commit()
+
+    def _commit(self) -> None:
+        try:
+            with self.env.begin(write=True) as transaction:
+                for name, content in self.pending.items():
+                    transaction.put(name.encode(), content)
+        except self.lmdb.MapFullError:
+            self.env.set_mapsize(2 * self.env.info()['map_size'])
+            self._commit()
+        self.pending = {}
+
+    def close(self, done: bool) -> None:
+        self._commit()
+        self.env.close()
