@@ -2,7 +2,7 @@
 # Copyright (c) MMMixPro contributors.
 """Write the weights of a training checkpoint alone, with what is known of them, as .pth and as .safetensors.
 
-python tools/export_backbone.py configs/mixpro/deit-s_8xb128_in1k.py work_dirs/.../epoch_300.pth deit-s_mixpro.safetensors
+python tools/export_backbone.py configs/mixpro/deit-s_8xb128_in1k.py work_dirs/.../epoch_300.pth deit-s.safetensors
 """
 
 import argparse

@@ -1,4 +1,5 @@
 # Copyright (c) MMMixPro contributors.
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.model import BaseModel
 from mmpretrain.apis import ImageClassificationInferencer
 from mmpretrain.structures import DataSample
@@ -17,6 +19,10 @@ from mmmixpro.visualization.attention import draw_attention as draw
 from mmmixpro.visualization.mixed import to_rgb
 
 from .model import get_model, load_checkpoint
+
+
+def _swap_channels(results: dict) -> dict:
+    return {**results, 'img': np.ascontiguousarray(results['img'][..., ::-1])}
 
 
 class ClassificationInferencer(ImageClassificationInferencer):
@@ -58,6 +64,13 @@ class ClassificationInferencer(ImageClassificationInferencer):
             load_checkpoint(model, pretrained)
         super().__init__(model, pretrained=False, device=device, classes=classes)
 
+    def _init_pipeline(self, cfg: Config) -> Callable:
+        pipeline = super()._init_pipeline(cfg)
+        # What a dataset brings along in memory (CIFAR) is RGB, what is read here is BGR.
+        loads = [step['type'] == 'LoadImageFromFile' for step in cfg.test_dataloader.dataset.pipeline]
+        self.in_memory = not any(loads)
+        return Compose([_swap_channels, pipeline]) if self.in_memory else pipeline
+
     def __call__(self, inputs: Any, *args: Any, draw_attention: bool = False, **kwargs: Any) -> list:
         """Classify images.
 
@@ -97,6 +110,8 @@ class ClassificationInferencer(ImageClassificationInferencer):
             samples = self.model(**data, mode='predict')
         assert tap.map is not None
         seen = to_rgb(images, self.model.data_preprocessor)
+        if self.in_memory and not self.model.data_preprocessor.to_rgb:
+            seen = seen[..., ::-1]
         for sample, attention, image in zip(samples, tap.map.cpu().numpy(), seen, strict=True):
             sample.set_field(attention, 'class_attention')
             sample.set_field(image, 'seen')
@@ -127,8 +142,7 @@ class ClassificationInferencer(ImageClassificationInferencer):
                 Path(show_dir, f'{stem}.png').write_bytes(png)
             drawn.append(mmcv.imfrombytes(png, channel_order='rgb'))
             if show:
-                self.visualizer = self.visualizer or UniversalVisualizer()
-                self.visualizer.show(drawn[-1], win_name=stem, wait_time=wait_time)
+                UniversalVisualizer.get_instance('attention').show(drawn[-1], win_name=stem, wait_time=wait_time)
         return drawn
 
     def postprocess(self, preds: list[DataSample], visualization: Any, return_datasamples: bool = False) -> list:

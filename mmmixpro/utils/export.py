@@ -50,7 +50,9 @@ def export(config: str, checkpoint: str, targets: Sequence[str], part: str = 'ba
     """
     paths = [_path(target, checkpoint) for target in targets]
     if not Path(config).is_file():
-        raise FileNotFoundError(f'Expected a config, such as configs/mixpro/deit-s_8xb128_in1k.py, found no {config!r}.')
+        raise FileNotFoundError(
+            f'Expected a config, such as configs/mixpro/deit-s_8xb128_in1k.py, found no {config!r}.'
+        )
     cfg = Config.fromfile(config)
     model = _build(cfg, config, PARTS[part])
     weights = load_weights(checkpoint, advice='Give what training has saved, such as work_dirs/.../epoch_300.pth.')
@@ -120,8 +122,10 @@ def describe(cfg: Config, config: str, checkpoint: str) -> dict[str, Any]:
     known |= dict(method=_method(cfg.model), data=_data(cfg.train_dataloader.dataset))
     known |= {key: run[key] for key in ('epoch', 'iter', 'seed', 'time') if isinstance(run.get(key), (int, str))}
     # mmengine puts the hash behind its version.
-    version, commit = re.fullmatch(r'(.*?)([0-9a-f]{40})?', run['mmengine_version']).groups()
-    known |= dict(trained_with=f'mmengine {version}') | (dict(commit=commit) if commit else {})
+    commit = re.search(r'[0-9a-f]{40}$', run['mmengine_version'])
+    if commit:
+        known['commit'] = commit[0]
+    known['trained_with'] = f'mmengine {run["mmengine_version"][: commit.start() if commit else None]}'
     classes = (run.get('dataset_meta') or {}).get('classes')
     if classes is not None:
         known['dataset_meta'] = dict(classes=[str(name) for name in classes])

@@ -42,7 +42,9 @@ def config(backbone_cfg):
 def checkpoint(config, redraw, tmp_path):
     def checkpoint(*args):
         model = redraw(get_model(config(*args)))
-        torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=CLASSES))), tmp_path / 'x.pth')
+        torch.save(
+            dict(state_dict=model.state_dict(), meta=dict(dataset_meta=dict(classes=CLASSES))), tmp_path / 'x.pth'
+        )
         return str(tmp_path / 'x.pth')
 
     return checkpoint
@@ -99,6 +101,21 @@ def test_drawn_over_what_the_model_sees(config, checkpoint, images, tmp_path):
     # mmpretrain's own drawing stays.
     inferencer(images[0], show_dir=str(tmp_path / 'plain'))
     assert cv2.imread(str(tmp_path / 'plain' / '0.png')).shape == (80, 120, 3)
+
+
+def test_datasets_in_memory_are_rgb(config, checkpoint, images):
+    """CIFAR's images are, and so its configs neither load them nor swap their channels."""
+    path = checkpoint()
+    cifar = config()
+    cifar.test_dataloader.dataset.pipeline = PIPELINE[1:]
+    cifar.data_preprocessor.to_rgb = False
+    samples = [
+        ClassificationInferencer(cfg, path)(images, draw_attention=True, return_datasamples=True)
+        for cfg in (config(), cifar)
+    ]
+    for one, other in zip(*samples, strict=True):
+        assert torch.equal(one.pred_score, other.pred_score)
+        np.testing.assert_array_equal(one.seen, other.seen)
 
 
 def test_a_window(config, checkpoint, images, monkeypatch):

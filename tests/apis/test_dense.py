@@ -22,9 +22,7 @@ PVT = dict(
     mlp_ratios=[1, 1, 1, 1],
     sr_ratios=[8, 4, 2, 1],
 )
-LINEAR, SEGMENTER = (
-    f'segmentation/{head}_deit-s_8xb2-80k_pascal-context-480x480' for head in ('linear', 'segmenter')
-)
+LINEAR, SEGMENTER = (f'segmentation/{head}_deit-s_8xb2-80k_pascal-context-480x480' for head in ('linear', 'segmenter'))
 DETECTOR = 'detection/mask-rcnn_pvt-s_fpn_1x_coco'
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
 needs_ops = pytest.mark.skipif(importlib.util.find_spec('mmcv._ext') is None, reason="needs mmcv's compiled ops")

@@ -223,7 +223,9 @@ def test_refused_and_nothing_is_written(config, weights, save, tmp_path):
     # A wrong prefix, another architecture, a head alone.
     found = refuse(dict(state_dict=renamed('', 'model.')), r'unexpected .*: model\.backbone\.cls_token')
     assert mend in found and 'missing in the checkpoint' in found and 'to_mmmixpro.py' in found
-    assert mend in refuse(dict(state_dict=weights), r'of another shape .*: backbone\.', config('deeper', arch='deit-tiny'))
+    assert mend in refuse(
+        dict(state_dict=weights), r'of another shape .*: backbone\.', config('deeper', arch='deit-tiny')
+    )
     assert mend in refuse(dict(state_dict=without('backbone.')), r'missing .*: backbone\.cls_token')
     assert mend in refuse(dict(state_dict=without('backbone.')), r'missing .*: backbone\.cls_token', part='backbone')
     assert mend in refuse(dict(state_dict=without('head.')), r'missing .* \(2\): head\.layers\.head\.bias')
