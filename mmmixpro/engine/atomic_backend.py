@@ -1,5 +1,6 @@
 # Copyright (c) MMMixPro contributors.
 import os
+from contextlib import suppress
 
 from mmengine.fileio import LocalBackend, register_backend
 
@@ -30,7 +31,12 @@ class AtomicLocalBackend(LocalBackend):
                 'backend_args of that storage in default_hooks.checkpoint.'
             )
         partial = f'{path}.partial'
-        super().put(obj, partial)
-        with open(partial, 'rb') as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        try:
+            super().put(obj, partial)
+            with open(partial, 'rb') as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            with suppress(OSError):
+                os.remove(partial)
+            raise

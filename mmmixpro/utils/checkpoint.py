@@ -25,7 +25,7 @@ class StrictPretrainedInit(PretrainedInit):
 
     With ``strict=True`` each tensor of the module must be in the checkpoint, by name and by shape,
     and each key below ``prefix`` must be of use. The one thing that may differ is the number of
-    positions of an embedding, where the module's own load hooks resize it. The log then says how
+    positions of an embedding, and of their indices, where the module's own load hooks resize it. The log then says how
     many tensors matched, which were resized, and which of the declared exceptions occurred. Nothing
     but weights is read, see :func:`~mmmixpro.utils.weights.load_weights`. A failure on one rank is
     raised on all.
@@ -89,7 +89,12 @@ class StrictPretrainedInit(PretrainedInit):
             update_init_info(module, init_info=self._get_init_info())
 
     def _load(self, module: nn.Module) -> None:
-        weights = load_weights(self.checkpoint, self.prefix, self.map_location)
+        where = (
+            'Expected what pretraining has saved, such as work_dirs/mixpro/deit-s_8xb128_in1k/epoch_300.pth of '
+            'configs/mixpro/deit-s_8xb128_in1k.py. Set the `checkpoint` of this init_cfg, for the configs of MMMixPro '
+            'by the environment variable MIXPRO_CHECKPOINT.'
+        )
+        weights = load_weights(self.checkpoint, self.prefix, self.map_location, where)
         what = f'{self.checkpoint} (prefix {self.prefix!r}) into {type(module).__name__}'
         advice = (
             'Give the checkpoint of the same model, or set `prefix` to where its weights are. '
@@ -142,7 +147,8 @@ def _load_or_refuse(
     allow_missing: Sequence[str],
     allow_unexpected: Sequence[str],
 ) -> str:
-    expected, stored = _shapes(module.state_dict()), _shapes(weights)
+    state = module.state_dict()
+    expected, stored = _shapes(state), _shapes(weights)
     try:
         found = _load_what_fits(module, weights, expected)
     except Exception as error:
@@ -152,12 +158,14 @@ def _load_or_refuse(
         raise ValueError(
             f'Cannot load {what}: its load hooks failed with "{error}".\n'
             f'  of a shape they cannot use ({len(unlike)}): {_compared(unlike, stored, expected)}\n'
-            'Give the checkpoint of the same model.'
+            f'{advice}'
         ) from error
 
     resized = [k for k in found if k in stored and stored[k] != found[k]]
     unlike = [k for k in found if found[k] != expected[k]]
-    unlike += [k for k in resized if k not in unlike and not _same_channels(stored[k], found[k])]
+    # Indices of positions are computed.
+    learned = [k for k in resized if state[k].is_floating_point()]
+    unlike += [k for k in learned if k not in unlike and not _same_channels(stored[k], found[k])]
     missing, lacking = _divide(expected.keys() - found.keys(), allow_missing)
     unexpected, unused = _divide(weights.keys() - found.keys(), allow_unexpected)
     matched = f'{len(found) - len(unlike)} of {len(expected)} tensors'

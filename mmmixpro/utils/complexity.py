@@ -7,18 +7,28 @@ from typing import Any
 import torch
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 
-class _WithoutDraws(TorchFunctionMode):
-    """Parameters are not drawn, so that the memory behind them stays untouched."""
+class OnMeta(TorchFunctionMode):
+    """Parameters made within take no memory; what is computed, such as drop path rates, is."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func in (torch.Tensor.uniform_, torch.Tensor.normal_):
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = dict(kwargs or {})
+        if func in (torch.empty, torch.zeros, torch.ones):
+            kwargs['device'] = 'meta'
+        return func(*args, **kwargs)
+
+
+def require_classifier(model: Mapping | None) -> None:
+    """Raise ValueError if a config's model is no classifier."""
+    found = sorted(model or {})
+    if 'backbone' not in found or 'head' not in found:
+        raise ValueError(
+            f'Expected the model of a classifier, with backbone and head, found {found or "no model"}. Give the config '
+            'of a classifier; for segmentors and detectors, mmengine has get_model_complexity_info.'
+        )
 
 
 def count(model: Mapping, shape: tuple[int, int] | None = None) -> dict[str, Any]:
@@ -38,23 +48,19 @@ def count(model: Mapping, shape: tuple[int, int] | None = None) -> dict[str, Any
     Raises:
         ValueError: If the model is no classifier.
     """
-    if 'backbone' not in model or 'head' not in model:
-        raise ValueError(
-            f'Expected the model of a classifier, with backbone and head, found {sorted(model)}. Give the config of a '
-            'classifier; for segmentors and detectors, mmengine has get_model_complexity_info.'
-        )
+    require_classifier(model)
     if shape is None:
         side = model['backbone'].get('img_size', 224)
         shape = (side, side) if isinstance(side, int) else tuple(side)
     init_default_scope('mmpretrain')
-    parts = {part: {**model[part], 'init_cfg': None} for part in ('backbone', 'neck', 'head') if model.get(part)}
-    with _WithoutDraws():
+    parts = {part: model[part] for part in ('backbone', 'neck', 'head') if model.get(part)}
+    with OnMeta():
         classifier = MODELS.build(dict(type='ImageClassifier', **parts))
+    # Buffers too.
     classifier.to('meta')
     classifier.eval()
     counter = FlopCounterMode(display=False)
-    # Not every fused attention has a formula in torch's counter; the products that it stands for are counted anyway.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+    with torch.no_grad(), counter:
         classifier(torch.empty(1, 3, *shape, device='meta'))
     params = sum(parameter.numel() for parameter in classifier.parameters())
     return dict(params=params, flops=counter.get_total_flops() // 2, shape=list(shape))

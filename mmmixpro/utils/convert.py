@@ -3,8 +3,8 @@
 
 ``*_from_*`` take the state dict of a whole model and return that of a classifier, ``backbone.*`` and ``head.*``;
 ``*_to_*`` do the reverse. ``head`` says where the classifier has its linear layer: ``'head.fc'`` in a
-``LinearClsHead``, ``'head.layers.head'`` in a ``VisionTransformerClsHead``. A name that no rule knows is an
-error, unless it matches one of ``ignore``, patterns as in file names.
+``LinearClsHead``, ``'head.layers.head'`` in a ``VisionTransformerClsHead``. What matches one of ``ignore``, patterns as
+in file names, by its old or its new name stays behind; any other name that no rule knows is an error.
 """
 
 import re
@@ -25,12 +25,17 @@ SWIN_BUFFERS = ('*.relative_position_index', '*.attn_mask')
 
 def vit_from_timm(weights: Mapping[str, Tensor], head: str = VIT_HEAD, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
     """Of timm's DeiT, distilled or not, and of the official and SMMix's checkpoints, for mmpretrain's."""
-    return rename(weights, with_head(VIT, head), (TOKEN_HEAD, *ignore))
+    renamed = rename(weights, with_head(VIT, head), (TOKEN_HEAD, *ignore))
+    position = renamed.get('backbone.pos_embed')
+    if position is not None and 'dist_token' in weights and 'backbone.dist_token' not in renamed:
+        # The second position is that of the token that stays behind.
+        renamed['backbone.pos_embed'] = torch.cat([position[:, :1], position[:, 2:]], 1)
+    return renamed
 
 
 def vit_to_timm(weights: Mapping[str, Tensor], head: str = VIT_HEAD, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
     """Of mmpretrain's DeiT, distilled or not, for timm's."""
-    return rename(weights, reverse(with_head(VIT, head)), (TOKEN_HEAD, *ignore))
+    return rename(weights, reverse(with_head(VIT, head)), ignore)
 
 
 def cait_from_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -40,7 +45,7 @@ def cait_from_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequen
 
 def cait_to_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
     """Of :class:`~mmmixpro.models.CaiT` for timm's ``Cait``."""
-    return rename(weights, reverse(with_head(CAIT, head)), (TOKEN_HEAD, *ignore))
+    return rename(weights, reverse(with_head(CAIT, head)), ignore)
 
 
 def xcit_from_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -59,7 +64,7 @@ def xcit_from_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequen
 
 def xcit_to_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
     """Of mmpretrain's ``XCiT`` for timm's ``Xcit``."""
-    return rename(weights, reverse(with_head(XCIT, head)), (TOKEN_HEAD, *ignore))
+    return rename(weights, reverse(with_head(XCIT, head)), ignore)
 
 
 def ca_swin_from_timm(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -86,7 +91,7 @@ def pvt_from_official(weights: Mapping[str, Tensor], head: str = FC, ignore: Seq
 
 def pvt_to_official(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
     """Of :class:`~mmmixpro.models.PVT` for the official PVT, which mmdet's reads with ``convert_weights=True``."""
-    return rename(weights, reverse(with_head(PVT, head)), (TOKEN_HEAD, *ignore))
+    return rename(weights, reverse(with_head(PVT, head)), ignore)
 
 
 def pvt_to_mmdet(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -102,7 +107,7 @@ def pvt_to_mmdet(weights: Mapping[str, Tensor], head: str = FC, ignore: Sequence
     for name, value in official.items():
         if re.search(r'\.mlp\.fc\d\.weight$', name):
             official[name] = value[..., None, None]
-    if 'backbone.cls_token' in weights:
+    if 'backbone.cls_token' in weights and 'pos_embed4' in official:
         official['pos_embed4'] = official['pos_embed4'][:, 1:]
     moved = {re.sub(r'^(block\d)\.(\d+)', _next_block, name): value for name, value in official.items()}
     return rename(moved, MMDET, ('cls_token', 'norm.*', 'head.*'))

@@ -139,27 +139,37 @@ def reverse(rules: Rules) -> Rules:
 
 
 def rename(weights: Mapping[str, Tensor], rules: Rules, ignore: Sequence[str] = ()) -> dict[str, Tensor]:
-    """The weights under their new names.
+    """The weights under their new names, but for those whose old or new name matches a pattern in ``ignore``.
 
     Raises:
-        ValueError: If a name is known to no rule and matches none of the patterns in ``ignore``.
+        ValueError: If a name is known to no rule, or if two names become one.
     """
     patterns = [(re.compile(re.escape(old).replace('\\#', r'(\d+)').replace('\\*', '(.+)')), new) for old, new in rules]
-    renamed, unknown = {}, []
+    renamed: dict[str, Tensor] = {}
+    unknown = []
     for name, value in weights.items():
-        for pattern, new in patterns:
-            if found := pattern.fullmatch(name):
-                for group in found.groups():
-                    new = re.sub('[#*]', group, new, count=1)
-                renamed[new] = value
-                break
+        new = _new_name(name, patterns)
+        if any(fnmatchcase(either, pattern) for either in (name, new) if either for pattern in ignore):
+            continue
+        if new is None:
+            unknown.append(name)
+        elif new in renamed:
+            raise ValueError(f'{name} is a second weight that becomes {new}. Give a checkpoint that has it once.')
         else:
-            if not any(fnmatchcase(name, pattern) for pattern in ignore):
-                unknown.append(name)
+            renamed[new] = value
     if unknown or not renamed:
         raise ValueError(
             f'{len(renamed)} of {len(weights)} weights are of the model that is expected; unknown: {listed(unknown)}. '
-            f'Expected names such as {listed(old for old, _ in rules[:3])}. Give the checkpoint of that model, or list '
-            'what may stay behind (ignore=[...], --allow-unexpected).'
+            f'Expected names such as {listed(old for old, _ in rules[:3])}. Give the checkpoint of that model, or say '
+            'which of its weights may stay behind.'
         )
     return renamed
+
+
+def _new_name(name: str, patterns: Sequence[tuple[re.Pattern, str]]) -> str | None:
+    for pattern, new in patterns:
+        if found := pattern.fullmatch(name):
+            for group in found.groups():
+                new = re.sub('[#*]', group, new, count=1)
+            return new
+    return None

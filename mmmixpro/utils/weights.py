@@ -4,9 +4,11 @@
 import io
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
+import safetensors.torch
 import torch
 from mmengine import fileio
 from mmengine.fileio.backends import prefix_to_backends
@@ -15,10 +17,13 @@ from torch import Tensor
 _SHOWN = 10
 
 
-def load_weights(checkpoint: str, prefix: str | None = None, map_location: str = 'cpu') -> dict[str, Tensor]:
+def load_weights(
+    checkpoint: str, prefix: str | None = None, map_location: str = 'cpu', advice: str = ''
+) -> dict[str, Tensor]:
     """Read the weights of a checkpoint, without running code that it may carry.
 
-    Reads what mmengine's runner saves, ``{'model': weights}`` and plain weights. Of a run with
+    Reads what mmengine's runner saves, ``{'model': weights}`` and plain weights, and files of which the
+    name ends in ``.safetensors``. Of a run with
     ``EMAHook`` these are the averaged weights, which the hook saves as ``state_dict``;
     ``ema_state_dict``, where it puts the others, is ignored. Whatever else the process has allowed
     ``torch.load`` to use, here it is a fixed list, and what is no weight becomes a stand-in.
@@ -29,6 +34,7 @@ def load_weights(checkpoint: str, prefix: str | None = None, map_location: str =
             zoo, such as ``torchvision://resnet50``, are not known here.
         prefix: Keep the keys below it, and take it off. None keeps all.
         map_location: Device to read to.
+        advice: What to do where there is no such file.
 
     Returns:
         dict[str, Tensor]: Weights by name.
@@ -37,7 +43,8 @@ def load_weights(checkpoint: str, prefix: str | None = None, map_location: str =
         FileNotFoundError: If there is no such file.
         ValueError: If it carries code, is no checkpoint, or has nothing below the prefix.
     """
-    content = _unpickle(checkpoint, map_location)
+    file = _read(checkpoint, advice)
+    content = (_tensors if checkpoint.endswith('.safetensors') else _unpickle)(file, checkpoint, map_location)
     weights = content
     for key in ('state_dict', 'model'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -84,9 +91,16 @@ class _Inert:
         pass
 
 
-def _stand_in(name: str) -> type:
+class _InertDict(_Inert):
+    """Of a dict's subclass; torch fills none but its own."""
+
+    def __new__(cls, *args: Any) -> Any:
+        return OrderedDict()
+
+
+def _stand_in(name: str, base: type = _Inert) -> type:
     module, _, attribute = name.rpartition('.')
-    return type(attribute, (_Inert,), {'__module__': module})
+    return type(attribute, (base,), {'__module__': module})
 
 
 # All that checkpoints of mmengine's runner ask for: the histories of logged scalars, which name
@@ -96,8 +110,11 @@ _STAND_INS: list[Any] = [
     _stand_in(name)
     for name in (
         'mmengine.logging.history_buffer.HistoryBuffer',
-        # The command line, which others' training scripts save beside the weights.
+        # The command line, with paths, which others' training scripts save beside the weights.
         'argparse.Namespace',
+        'pathlib.Path',
+        'pathlib.PosixPath',
+        'pathlib._local.PosixPath',
         'builtins.getattr',
         '__builtin__.getattr',
         '_codecs.encode',
@@ -109,20 +126,29 @@ _STAND_INS: list[Any] = [
         'numpy.core.multiarray.scalar',
     )
 ]
+# Swin's authors save their config.
+_STAND_INS.append(_stand_in('yacs.config.CfgNode', _InertDict))
 
 
-def _unpickle(checkpoint: str, map_location: str) -> Any:
+def _tensors(content: bytes, checkpoint: str, map_location: str) -> dict[str, Tensor]:
+    try:
+        weights = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f'{checkpoint} is no checkpoint: expected weights as safetensors, found "{error}".') from error
+    return {name: value.to(map_location) for name, value in weights.items()}
+
+
+def _unpickle(content: bytes, checkpoint: str, map_location: str) -> Any:
     if not hasattr(torch.serialization, 'clear_safe_globals'):
         raise ImportError(
             f'Strict loading needs torch >= 2.4, found {torch.__version__}: it cannot read '
             'checkpoints of mmengine without running what they carry.'
         )
-    file = io.BytesIO(_read(checkpoint))
     allowed = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(_STAND_INS)
     try:
-        return torch.load(file, map_location=map_location, weights_only=True)
+        return torch.load(io.BytesIO(content), map_location=map_location, weights_only=True)
     except Exception as error:
         message = str(error) or type(error).__name__
     finally:
@@ -143,7 +169,7 @@ def _unpickle(checkpoint: str, map_location: str) -> Any:
     )
 
 
-def _read(checkpoint: str) -> bytes:
+def _read(checkpoint: str, advice: str) -> bytes:
     scheme, separator, _ = checkpoint.partition('://')
     if separator and scheme.rpartition(':')[2] not in prefix_to_backends:
         raise ValueError(
@@ -153,10 +179,5 @@ def _read(checkpoint: str) -> bytes:
         )
     path = checkpoint if separator else os.path.expanduser(checkpoint)
     if not separator and not os.path.isfile(path):
-        raise FileNotFoundError(
-            f'No checkpoint at {checkpoint!r} (in {os.getcwd()}). Expected what pretraining has '
-            'saved, such as work_dirs/mixpro/deit-s_8xb128_in1k/epoch_300.pth of '
-            'configs/mixpro/deit-s_8xb128_in1k.py. Set the `checkpoint` of this init_cfg, for the '
-            'configs of MMMixPro by the environment variable MIXPRO_CHECKPOINT.'
-        )
+        raise FileNotFoundError(f'No checkpoint at {checkpoint!r} (in {os.getcwd()}). {advice}'.rstrip())
     return fileio.get(path)

@@ -14,10 +14,11 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
-from torch.overrides import TorchFunctionMode
+from oracles.table_1 import TABLE_1
 
 import mmmixpro  # noqa: F401
 from mmmixpro.mixing import BatchMixer
+from mmmixpro.utils.complexity import OnMeta
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 METHODS = dict(
@@ -32,25 +33,6 @@ METHODS = dict(
     mixpro='PALClassifier',
     smmix='SMMixClassifier',
 )
-# Of each model of Table 1 millions of parameters, to two more digits where those of Table 1 are few; drop path and
-# epochs as published, and the size to which the shorter side is resized in tests.
-TABLE_1 = {
-    'deit-t': (5.7, 0.1, 300, 256),
-    'deit-s': (22.1, 0.1, 300, 256),
-    'deit-b': (86.6, 0.1, 300, 256),
-    'pvt-t': (13.2, 0.1, 300, 256),
-    'pvt-s': (24.5, 0.1, 300, 256),
-    'pvt-m': (44.2, 0.3, 300, 256),
-    'pvt-l': (61.4, 0.3, 300, 256),
-    'cait-xxs24': (11.96, 0.05, 400, 224),
-    'cait-xxs36': (17.30, 0.1, 400, 224),
-    'xcit-t24': (12.12, 0.05, 400, 224),
-    'xcit-s12': (26.25, 0.05, 400, 224),
-    'xcit-m24': (84.40, 0.15, 400, 224),
-    'xcit-l24': (189.10, 0.25, 400, 224),
-    'ca-swin-t': (28.29, 0.2, 300, 256),
-    'ca-swin-s': (49.60, 0.3, 300, 256),
-}
 # The methods of Table 1 serve all of its models; the others those that they were published for.
 ALL_MODELS = ('baseline', 'cutmix', 'transmix', 'mixpro')
 FEW_MODELS = ('deit-t', 'deit-s', 'deit-b', 'pvt-t', 'pvt-s', 'pvt-m', 'pvt-l')
@@ -171,7 +153,7 @@ def test_leaf_is_the_papers_recipe(path):
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-3, 0.05)
     assert cfg.optim_wrapper.clip_grad.max_norm == 5.0
     assert cfg.param_scheduler[0].end == 20
-    _, drop_path_rate, epochs, shorter_side = TABLE_1[model_of(path)]
+    drop_path_rate, epochs, shorter_side = TABLE_1[model_of(path)][2:]
     assert (cfg.model.backbone.drop_path_rate, cfg.train_cfg.max_epochs) == (drop_path_rate, epochs)
     for split in ('val', 'test'):
         resize, crop = cfg[f'{split}_dataloader'].dataset.pipeline[1:3]
@@ -181,16 +163,6 @@ def test_leaf_is_the_papers_recipe(path):
 
 def model_of(path: Path) -> str:
     return re.search(r'(deit|pvt|cait|xcit|ca-swin)-[a-z0-9]+', path.stem)[0]
-
-
-class OnMeta(TorchFunctionMode):
-    """Parameters take no memory; what is computed, such as drop path rates, is."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = dict(kwargs or {})
-        if func in (torch.empty, torch.zeros, torch.ones):
-            kwargs['device'] = 'meta'
-        return func(*args, **kwargs)
 
 
 @pytest.mark.parametrize('path', LEAVES + ABLATION, ids=lambda path: f'{path.parent.name}/{path.stem}')
@@ -225,8 +197,9 @@ def test_models_are_listed_once_each():
     lines = (CONFIGS / 'README.md').read_text().splitlines()
     rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines if '_8xb128_in1k` |' in line]
     assert [row[1] for row in rows] == [f'`{model}_8xb128_in1k`' for model in TABLE_1]
-    for row, (params, drop_path_rate, epochs, shorter_side) in zip(rows, TABLE_1.values(), strict=True):
+    for row, (params, flops, drop_path_rate, epochs, shorter_side) in zip(rows, TABLE_1.values(), strict=True):
         assert float(row[2]) == pytest.approx(params, rel=0.005)
+        assert float(row[3]) == pytest.approx(flops, rel=0.03, abs=0.05)
         assert float(row[4].split(',')[0]) == drop_path_rate
         assert (int(row[5]), float(row[6])) == (epochs, 224 / shorter_side)
         assert re.fullmatch(r'not in the paper|\d\d\.\d / \d\d\.\d / \d\d\.\d', row[8]) and row[9] == 'no'

@@ -21,6 +21,7 @@ def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, call):
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(dict(state_dict=dict(a=1)), str(path), backend_args=BACKEND)
     assert path.read_bytes() == old
+    assert [file.name for file in path.parent.iterdir()] == ['epoch_1.pth']
 
     monkeypatch.undo()
     save_checkpoint(dict(state_dict=dict(a=1)), str(path), backend_args=BACKEND)

@@ -4,6 +4,7 @@
 import pytest
 import torch
 from mmpretrain.registry import MODELS
+from oracles.resize import cubic
 
 
 @pytest.fixture
@@ -74,6 +75,44 @@ def test_absolute_position_embeddings(make):
     without.load_state_dict(state)
     torch.testing.assert_close(backbone(images), without(images))
     assert not torch.allclose(with_positions, without(images)[0], atol=1e-2)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('old', [2, 6])
+def test_other_windows_on_loading(old, dtype, make, ca_swin_cfg, tmp_path):
+    """Tables are resized, bicubically; indices are those of the new windows, whether stored or not."""
+    stored = make(window_size=old).to(dtype).state_dict()
+    lacking = {name: value for name, value in stored.items() if not name.endswith('index')}
+    cubic_matrix = torch.tensor(cubic(2 * old - 1, 7), dtype=torch.float64)
+    new = ca_swin_cfg(window_size=4)
+    indices = {name: value for name, value in MODELS.build(new).state_dict().items() if name.endswith('index')}
+    assert indices
+    for weights in (stored, lacking):
+        torch.save(dict(state_dict={f'backbone.{name}': value for name, value in weights.items()}), tmp_path / 'x.pth')
+        init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'x.pth'), prefix='backbone.', strict=True)
+        ours = MODELS.build(dict(new, init_cfg=init_cfg))
+        ours.init_weights()
+        state = ours.state_dict()
+        for name, value in stored.items():
+            if name.endswith('bias_table'):
+                grid = value.double().T.unflatten(1, (2 * old - 1, 2 * old - 1))
+                value = (cubic_matrix @ grid @ cubic_matrix.T).flatten(1).T
+                tolerance = dict(rtol=torch.finfo(dtype).eps, atol=1e-5)
+                torch.testing.assert_close(state[name].double(), value, **tolerance)
+            else:
+                assert torch.equal(state[name].double(), indices.get(name, value).double())
+
+
+@pytest.mark.parametrize(
+    'change', [lambda x: x[:-1], lambda x: torch.cat([x, x], 1), lambda x: x[0], lambda x: x.sum()]
+)
+def test_tables_that_cannot_be_resized_are_named(change, make, ca_swin_cfg, tmp_path):
+    stored = make(window_size=4).state_dict()
+    name = 'stages.1.blocks.0.attn.w_msa.relative_position_bias_table'
+    torch.save(dict(stored, **{name: change(stored[name])}), tmp_path / 'x.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'x.pth'), strict=True)
+    with pytest.raises(ValueError, match=r'another shape \(1\): stages.1.blocks.0.attn.w_msa.relative_position_bias_t'):
+        MODELS.build(ca_swin_cfg(init_cfg=init_cfg)).init_weights()
 
 
 def test_out_indices_are_spelled_as_elsewhere(ca_swin_cfg):

@@ -1,14 +1,20 @@
 # Copyright (c) MMMixPro contributors.
 """Reading checkpoints: every layout that runs leave behind, and no code."""
 
+import argparse
 import functools
 import http.server
 import os
+import pathlib
+import sys
 import threading
+import types
 
 import pytest
+import safetensors.torch
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
 from mmmixpro.utils.weights import load_weights
@@ -29,15 +35,6 @@ class Payload:
 
 def weights():
     return {'backbone.a': torch.arange(3.0), 'backbone.b.c': torch.ones(2, 2), 'head.d': torch.ones(1)}
-
-
-@pytest.fixture
-def save(tmp_path):
-    def save(content, name='checkpoint.pth', **kwargs):
-        torch.save(content, tmp_path / name, **kwargs)
-        return str(tmp_path / name)
-
-    return save
 
 
 @pytest.mark.parametrize(
@@ -119,11 +116,60 @@ def test_no_weights(save, content):
 
 @pytest.mark.parametrize('content', [b'', b'text', b'PK\x03\x04 half a file'])
 def test_no_checkpoint(tmp_path, content):
-    path = tmp_path / 'checkpoint.pth'
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match='is no checkpoint') as error:
-        load_weights(str(path))
-    assert 'weights_only' not in str(error.value)
+    for suffix in ('pth', 'safetensors'):
+        path = tmp_path / f'checkpoint.{suffix}'
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match='is no checkpoint') as error:
+            load_weights(str(path))
+        assert 'weights_only' not in str(error.value)
+
+
+def test_safetensors(tmp_path):
+    path = str(tmp_path / 'checkpoint.safetensors')
+    safetensors.torch.save_file(weights(), path)
+    loaded = load_weights(path, map_location='meta')
+    assert loaded.keys() == weights().keys()
+    assert all(value.is_meta for value in loaded.values())
+    assert torch.equal(load_weights(path, 'backbone')['a'], weights()['backbone.a'])
+    # A name that promises more than there is.
+    torch.save(weights(), path)
+    with pytest.raises(ValueError, match='is no checkpoint: expected weights as safetensors'):
+        load_weights(path)
+
+
+class CfgNode(dict):
+    """A dict with state, as yacs has it."""
+
+    def __init__(self, content):
+        super().__init__(content)
+        self.__dict__['__immutable__'] = False
+
+
+def test_what_others_save_beside_the_weights(save, monkeypatch, tmp_path):
+    """Paths on the command line, and configs of yacs; what is in those is read as strictly."""
+    module = types.ModuleType('yacs.config')
+    module.CfgNode = CfgNode
+    monkeypatch.setattr(CfgNode, '__module__', 'yacs.config')
+    monkeypatch.setitem(sys.modules, 'yacs', types.ModuleType('yacs'))
+    monkeypatch.setitem(sys.modules, 'yacs.config', module)
+    monkeypatch.setattr(pathlib.PosixPath, '__module__', 'pathlib')
+    config = CfgNode(dict(MODEL=CfgNode(dict(NAME='swin')), path=pathlib.Path('/x/y')))
+    old = dict(model=weights(), config=config, args=argparse.Namespace(output_dir=pathlib.Path('runs')))
+    monkeypatch.setattr(pathlib.Path, '__module__', 'pathlib')
+    assert load_weights(save(dict(old, kind=pathlib.Path))).keys() == weights().keys()
+    made = []
+    monkeypatch.setattr(CfgNode, '__new__', lambda *args: made.append(args))
+    assert load_weights(save(old)).keys() == weights().keys()
+    # Of Python 3.13.
+    monkeypatch.setattr(pathlib.PosixPath, '__module__', 'pathlib._local')
+    monkeypatch.setitem(sys.modules, 'pathlib._local', pathlib)
+    assert load_weights(save(old)).keys() == weights().keys()
+    assert not made
+    bad = dict.__new__(CfgNode)
+    bad['hook'] = Payload(tmp_path / 'side_effect')
+    with pytest.raises(ValueError, match='carries code: it asks for exec'):
+        load_weights(save(dict(old, config=bad)))
+    assert not (tmp_path / 'side_effect').exists()
 
 
 @pytest.mark.parametrize('share', [0.05, 0.5, 0.95, 0.999])
@@ -137,8 +183,10 @@ def test_half_a_checkpoint(save, share, zipped):
 
 
 def test_no_file():
-    with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth'.*epoch_300\.pth.*MIXPRO_CHECKPOINT"):
+    with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth' \(in .*\)\.$"):
         load_weights('nowhere.pth')
+    with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth'.*epoch_300\.pth.*MIXPRO_CHECKPOINT"):
+        WEIGHT_INITIALIZERS.build(dict(type='Pretrained', checkpoint='nowhere.pth', strict=True))(nn.Linear(1, 1))
 
 
 def test_prefix_without_keys(save):
@@ -152,7 +200,7 @@ def test_name_in_a_zoo():
 
 
 def test_http(save, tmp_path):
-    save({'state_dict': weights()})
+    save({'state_dict': weights()}, 'checkpoint.pth')
     save({'state_dict': weights(), 'meta': Payload(tmp_path / 'side_effect')}, 'code.pth')
 
     class Handler(http.server.SimpleHTTPRequestHandler):

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mmmixpro  # noqa: F401  (first: `mmmixpro::` in a config resolves once it is imported)
-from mmmixpro.utils.complexity import count
+from mmmixpro.utils.complexity import count, require_classifier
 
 BASELINES = Path(__file__).resolve().parents[2] / 'configs/baseline'
 # Millions of parameters and billions of FLOPs, as published by each model's authors, CA-Swin's by MixPro's.
@@ -44,29 +44,46 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Count parameters and FLOPs')
     parser.add_argument('configs', nargs='*', help='configs of classifiers; without any, the models of Table 1')
     parser.add_argument('--model', nargs='+', choices=PUBLISHED, help='of the models of Table 1, these', metavar='NAME')
-    parser.add_argument('--shape', nargs=2, type=int, metavar=('H', 'W'), help='of the image, in pixels')
+    parser.add_argument('--shape', nargs=2, type=pixels, metavar=('H', 'W'), help='of the image, in pixels')
     parser.add_argument('--out', help='write the numbers to this .json file too')
     args = parser.parse_args()
     if args.out and not args.out.endswith('.json'):
         parser.error(f"--out takes a .json file, got '{args.out}'")
+    if args.out and not Path(args.out).absolute().parent.is_dir():
+        parser.error(f"--out takes a file in a folder that exists, got '{args.out}'")
+    names = args.model or ([] if args.configs else list(PUBLISHED))
+    wanted = {name: BASELINES / f'{name}_8xb128_in1k.py' for name in names}
+    wanted.update({path: Path(path) for path in args.configs})
+    args.models = {}
+    for name, path in wanted.items():
+        if not path.is_file():
+            parser.error(f"found no config '{path}'")
+        args.models[name] = Config.fromfile(path).get('model')
+        try:
+            require_classifier(args.models[name])
+        except ValueError as error:
+            parser.error(f'{path}: {error}')
     return args
 
 
-def rows(args: argparse.Namespace) -> list[dict]:
-    names = args.model or ([] if args.configs else list(PUBLISHED))
-    wanted = {name: BASELINES / f'{name}_8xb128_in1k.py' for name in names}
-    wanted.update({path: path for path in args.configs})
-    shape = tuple(args.shape) if args.shape else None
-    return [dict(model=name, **count(Config.fromfile(path).model, shape)) for name, path in wanted.items()]
+def pixels(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'expected a number of pixels, at least 1, got {text}')
+    return number
 
 
 def show(found: list[dict]) -> None:
     """Print the table."""
-    table = Table('model', 'image', title='FLOPs are multiplications with additions, attention among them')
+    table = Table(title='FLOPs are multiplications with additions, attention among them')
+    # Where there is little room, such as in a pipe, in several lines.
+    table.add_column('model', overflow='fold')
+    table.add_column('image')
     for column in ('params (M)', 'FLOPs (G)', 'published params (M)', 'published FLOPs (G)'):
         table.add_column(column, justify='right')
     for row in found:
-        published = [f'{number}' for number in PUBLISHED.get(row['model'], ('', ''))]
+        params, flops = map(str, PUBLISHED.get(row['model'], ('', '')))
+        published = [params, flops if row['shape'] == [224, 224] else '']
         size = ' x '.join(map(str, row['shape']))
         table.add_row(row['model'], size, f'{row["params"] / 1e6:.2f}', f'{row["flops"] / 1e9:.2f}', *published)
     Console().print(table)
@@ -74,7 +91,8 @@ def show(found: list[dict]) -> None:
 
 def main() -> None:
     args = parse_args()
-    found = rows(args)
+    shape = tuple(args.shape) if args.shape else None
+    found = [dict(model=name, **count(model, shape)) for name, model in args.models.items()]
     show(found)
     if args.out:
         Path(args.out).write_text(json.dumps(found, indent=2) + '\n')

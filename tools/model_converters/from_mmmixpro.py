@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
         choices=['timm', 'mmdet', 'official'],
         help="timm; mmdet's PyramidVisionTransformer, to be loaded with convert_weights=False; the official PVT",
     )
-    parser.add_argument('--allow-unexpected', nargs='+', default=[], help='weights of ours that may stay behind')
+    parser.add_argument('--allow-unexpected', nargs='+', default=[], help='weights of ours that stay behind')
     return parser.parse_args()
 
 

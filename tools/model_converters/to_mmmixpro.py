@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('source', help='checkpoint of timm, of the official code or of SMMix')
     parser.add_argument('target', help='checkpoint to write')
     parser.add_argument('--allow-missing', nargs='+', default=[], help='weights of ours that the source may lack')
-    parser.add_argument('--allow-unexpected', nargs='+', default=[], help='weights of the source that may stay behind')
+    parser.add_argument('--allow-unexpected', nargs='+', default=[], help='weights of the source that stay behind')
     return parser.parse_args()
 
 

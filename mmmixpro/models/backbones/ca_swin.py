@@ -1,8 +1,10 @@
 # Copyright (c) MMMixPro contributors.
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.model.weight_init import trunc_normal_
 from mmpretrain.models import SwinTransformer
 from mmpretrain.models.utils import resize_pos_embed
@@ -25,6 +27,16 @@ class ClassTokenBlock(ClassAttentionBlock):
     def forward(self, x: Tensor, hw_shape: tuple[int, int] | None = None) -> Tensor:
         """The patches ``(N, L, C)`` behind the class token, ``(N, 1 + L, C)``; arguments as Swin's blocks have."""
         return super().forward(torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1))
+
+
+def _resized(table: Tensor, length: int, num_heads: int) -> Tensor:
+    """Biases of relative positions ``(side ** 2, num_heads)``, of ``length`` positions; as it is, if of other heads."""
+    side = math.isqrt(len(table)) if table.ndim else 0
+    if tuple(table.shape) != (side**2, num_heads) or side**2 == length:
+        return table
+    grid = table.float().T.unflatten(1, (side, side))[None]
+    resized = F.interpolate(grid, size=(math.isqrt(length),) * 2, mode='bicubic')
+    return resized[0].flatten(1).T.to(table.dtype)
 
 
 @MODELS.register_module()
@@ -129,6 +141,17 @@ class CASwin(SwinTransformer):
             x, hw_shape = stage(x, hw_shape)
         norm = getattr(self, f'norm{self.num_layers - 1}')
         return (norm(x),) if self.out_type == 'raw' else (norm(x[:, 0]),)
+
+    def _prepare_relative_position_bias_table(self, state_dict: dict, prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Resize the tables of other windows on loading; mmpretrain's own way needs a SciPy before 1.14."""
+        own = self.state_dict()
+        for index in (name for name in own if name.endswith('relative_position_index')):
+            name = index.replace('index', 'bias_table')
+            table = state_dict.get(prefix + name)
+            if isinstance(table, Tensor):
+                # Computed, not learned, and of the windows here.
+                state_dict[prefix + index] = own[index]
+                state_dict[prefix + name] = _resized(table, *own[name].shape)
 
     def train(self, mode: bool = True) -> 'CASwin':
         super().train(mode)
