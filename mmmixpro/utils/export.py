@@ -1,7 +1,6 @@
 # Copyright (c) MMMixPro contributors.
 """From a training checkpoint to files of weights alone, which any torch loads without running code."""
 
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -11,12 +10,10 @@ from typing import Any
 import mmcv
 import mmengine
 import mmpretrain
-import safetensors.torch
 import torch
-from mmengine import fileio
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
-from torch import Tensor, nn
+from torch import nn
 
 from mmmixpro.version import __version__
 
@@ -24,7 +21,9 @@ from .checkpoint import load_strictly
 from .convert_file import OURS_ALONE
 from .model_file import read_meta
 from .weights import load_weights
+from .writing import target_path, write_weights
 
+SUFFIXES = ['.pth', '.safetensors']
 #: What is taken of a model.
 PARTS = dict(backbone=('backbone',), classifier=('backbone', 'neck', 'head'))
 
@@ -48,7 +47,12 @@ def export(config: str, checkpoint: str, targets: Sequence[str], part: str = 'ba
         FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If the checkpoint is not of the config, carries code or is none, or if a target cannot be written.
     """
-    paths = [_path(target, checkpoint) for target in targets]
+    if part not in PARTS:
+        raise ValueError(f'part must be one of {list(PARTS)}, got {part!r}.')
+    paths = [target_path(target, checkpoint) for target in targets]
+    for path in paths:
+        if path.suffix not in SUFFIXES:
+            raise ValueError(f'Expected targets that end in one of {SUFFIXES}, found {str(path)!r}.')
     if not Path(config).is_file():
         raise FileNotFoundError(
             f'Expected a config, such as configs/mixpro/deit-s_8xb128_in1k.py, found no {config!r}.'
@@ -66,24 +70,9 @@ def export(config: str, checkpoint: str, targets: Sequence[str], part: str = 'ba
         allow_unexpected=[*others, *OURS_ALONE],
     )
     meta = dict(describe(cfg, config, checkpoint), part=part, parameters=sum(p.numel() for p in model.parameters()))
-    contents = [WRITERS[path.suffix](model.state_dict(), meta) for path in paths]
-    for path, content in zip(paths, contents, strict=True):
-        fileio.put(content, path, backend_args=dict(backend='mmmixpro.atomic'))
+    for path in paths:
+        write_weights(model.state_dict(), path, meta)
     return report
-
-
-def _path(target: str, checkpoint: str) -> Path:
-    """Where to write, if that is possible."""
-    path = Path(target).expanduser()
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if '://' in target or path.is_dir() or not folder.is_dir() or path.suffix not in WRITERS:
-        raise ValueError(
-            f'Expected the name of a file to write, that ends in one of {sorted(WRITERS)}, found {target!r}. Give a '
-            'local path.'
-        )
-    if path.resolve() == Path(checkpoint).expanduser().resolve():
-        raise ValueError(f'{target} would replace what it is made of. Give the result a name of its own.')
-    return path
 
 
 def _build(cfg: Config, config: str, parts: Sequence[str]) -> nn.ModuleDict:
@@ -163,18 +152,3 @@ def _accuracy(checkpoint: str, run: Mapping, by_epoch: bool) -> dict[str, float]
     validated = [line for line in lines if 'lr' not in line and line.get('step') == step]
     skipped = ('step', 'time', 'data_time')
     return {key: value for line in validated for key, value in line.items() if key not in skipped}
-
-
-def _pth(weights: Mapping[str, Tensor], meta: dict) -> bytes:
-    file = io.BytesIO()
-    torch.save(dict(state_dict=dict(weights), meta=meta), file)
-    return file.getvalue()
-
-
-def _safetensors(weights: Mapping[str, Tensor], meta: dict) -> bytes:
-    own = {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
-    metadata = {key: value if isinstance(value, str) else json.dumps(value) for key, value in meta.items()}
-    return safetensors.torch.save(own, dict(metadata, format='pt'))
-
-
-WRITERS = {'.pth': _pth, '.safetensors': _safetensors}

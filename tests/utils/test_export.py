@@ -150,6 +150,21 @@ def test_nothing_is_said_that_is_not_known(config, weights, save, tmp_path):
     assert read_meta(target).keys() == {'config', 'exported_with', 'part', 'parameters'}
 
 
+def test_backbones_of_other_libraries(weights, save, tmp_path, vit_cfg):
+    """Of a segmentor the backbone alone is taken; what else it has stays behind."""
+    config = tmp_path / 'segmentor.py'
+    backbone = vit_cfg('mmpretrain.VisionTransformer')
+    head = dict(type='FCNHead', in_channels=32, channels=32, num_classes=7)
+    config.write_text(f"default_scope = 'mmseg'\nmodel = dict(backbone={backbone!r}, decode_head={head!r})")
+    stored = {**of_backbone(weights), 'decode_head.conv_seg.bias': torch.ones(7)}
+    target = str(tmp_path / 'x.pth')
+    report = export(str(config), save(dict(state_dict=stored)), [target])
+    assert 'unexpected, as declared: decode_head.conv_seg.bias.' in report
+    assert equal(load_weights(target), of_backbone(weights))
+    with pytest.raises(ValueError, match=r'unexpected in the checkpoint \(1\): auxiliary_head\.bias\n'):
+        export(str(config), save(dict(state_dict={**stored, 'auxiliary_head.bias': torch.ones(7)})), [target])
+
+
 def test_averaged_weights_are_taken(config, weights, save, tmp_path):
     others = {key: value + 1 for key, value in weights.items()}
     target = str(tmp_path / 'x.pth')
@@ -261,8 +276,10 @@ def test_one_tensor(config, weights, save, tmp_path, change, match):
 def test_targets_and_configs_that_cannot_be(config, weights, save, tmp_path):
     source = save(dict(state_dict=weights))
     for target in (tmp_path, 'x.bin', 'x', 's3://bucket/x.pth', f'{source}/x.pth'):
-        with pytest.raises(ValueError, match=r"ends in one of \['\.pth', '\.safetensors'\], found .*local path"):
+        with pytest.raises(ValueError, match=r"name of a file to write|end in one of \['\.pth', '\.safetensors'\]"):
             export(config(), source, [str(tmp_path / 'fine.pth'), str(target)])
+    with pytest.raises(ValueError, match=r"part must be one of \['backbone', 'classifier'\], got 'head'"):
+        export(config(), source, [str(tmp_path / 'fine.pth')], 'head')
     with pytest.raises(ValueError, match='would replace what it is made of'):
         export(config(), source, [source])
     with pytest.raises(FileNotFoundError, match='Expected a config'):
