@@ -114,6 +114,7 @@ def test_what_is_said_of_it(config, weights, save, tmp_path):
         dict(lr=0.1, loss=1.0, **{'accuracy/top1': 99.0}, step=3),
         {'accuracy/top1': 50.0, 'data_time': 0.1, 'time': 0.2, 'step': 2},
         {'accuracy/top1': 73.5, 'accuracy/top5': 91.0, 'data_time': 0.1, 'time': 0.2, 'step': 3},
+        {'accuracy/top1': 75.0, 'accuracy/top5': 92.0, 'data_time': 0.1, 'time': 0.2, 'step': 4},
     ]
     log.write_text('\n'.join(map(json.dumps, lines)))
     # A later run in the same folder has not saved this checkpoint.
