@@ -18,7 +18,8 @@ from mmengine.dist import is_main_process
 from torch.distributed.elastic.multiprocessing.errors import record
 
 import mmmixpro  # noqa: F401  (first: `mmmixpro::` in a config resolves once it is imported)
-from mmmixpro.engine.launch import add_arguments, build_runner, load_config, load_tested
+from mmmixpro.engine.launch import add_arguments, build_runner, load_config
+from mmmixpro.engine.loading import load_tested
 
 # How each library's visualization hook is told to draw, and where to.
 SHOW = dict(

@@ -11,15 +11,10 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmmixpro.utils.model_file import load_model
-from mmmixpro.utils.weights import load_weights
-
 from .preflight import check_compiled_ops, check_data_paths, check_method
-from .unwrap import unwrap_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,25 +120,6 @@ def build_runner(cfg: Config) -> Runner:
     if cfg.launcher != 'none' and get_device() == 'cpu':
         _use_gloo(cfg)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-
-
-def load_tested(runner: Runner, checkpoint: str) -> None:
-    """Load the model that is to be tested, in place of ``runner.load_checkpoint``.
-
-    mmengine's warns of what does not fit, and weights at random give figures too, which nobody would notice.
-
-    Args:
-        runner: The runner.
-        checkpoint: The checkpoint; with ``EMAHook``, the averaged weights are taken.
-
-    Raises:
-        FileNotFoundError: If there is no checkpoint.
-        ValueError: If it does not fit the model, carries code or is none.
-    """
-    model = unwrap_model(runner)
-    load_model(model.module if isinstance(model, BaseTTAModel) else model, checkpoint)
-    # EMAHook tests a copy of its own.
-    runner.call_hook('after_load_checkpoint', checkpoint=dict(state_dict=load_weights(checkpoint)))
 
 
 def _use_gloo(cfg: Config) -> None:

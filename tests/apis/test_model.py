@@ -54,7 +54,7 @@ def test_short_names():
     ('name', 'near'),
     [
         ('mixpro/deits', 'mixpro/deit-s_8xb128_in1k'),
-        ('segmenter', 'segmentation/segmenter_deit-s'),
+        ('segmenter', 'segmentation/segmenter_deit'),
         ('dait', 'Similar'),
     ],
 )
