@@ -16,7 +16,7 @@ from mmpretrain.visualization import UniversalVisualizer
 
 from mmmixpro.attention import class_attention, class_attention_of
 from mmmixpro.visualization.attention import draw_attention as draw
-from mmmixpro.visualization.mixed import to_rgb
+from mmmixpro.visualization.mixed import shorten, to_rgb
 
 from .model import get_model, load_checkpoint
 
@@ -136,7 +136,8 @@ class ClassificationInferencer(ImageClassificationInferencer):
         for i, (image, sample) in enumerate(zip(ori_inputs, preds, strict=True)):
             label = int(sample.pred_score.argmax())
             name = str(label) if self.classes is None else self.classes[label]
-            png = draw(sample.seen, sample.class_attention, f'{name} {float(sample.pred_score[label]):.2f}')
+            caption = f'{shorten(name)}\n{float(sample.pred_score[label]):.2f}'
+            png = draw(sample.seen, sample.class_attention, caption)
             stem = Path(image).stem if isinstance(image, str) else str(i)
             if show_dir is not None:
                 Path(show_dir, f'{stem}.png').write_bytes(png)
