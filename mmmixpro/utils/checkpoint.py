@@ -126,8 +126,27 @@ def load_strictly(
         str: What was loaded, for the log.
 
     Raises:
-        ValueError: If they do not fit.
+        ValueError: If they do not fit. The module is then as it was.
     """
+    # A module learns what its load hooks make of the weights only by loading them.
+    before = {k: v.clone() for k, v in module.state_dict().items() if isinstance(v, Tensor)}
+    try:
+        return _load_or_refuse(module, weights, what, advice, allow_missing, allow_unexpected)
+    except BaseException:
+        state = module.state_dict()
+        for key, value in before.items():
+            state[key].copy_(value)
+        raise
+
+
+def _load_or_refuse(
+    module: nn.Module,
+    weights: dict[str, Tensor],
+    what: str,
+    advice: str,
+    allow_missing: Sequence[str],
+    allow_unexpected: Sequence[str],
+) -> str:
     state = module.state_dict()
     expected, stored = _shapes(state), _shapes(weights)
     try:

@@ -1,15 +1,11 @@
 # Copyright (c) MMMixPro contributors.
 """Checkpoints of other libraries for the models of our configs, and back."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import safetensors.torch
-import torch
-from mmengine import fileio
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
@@ -20,6 +16,7 @@ from mmmixpro.models import CASwin
 from . import convert
 from .checkpoint import load_strictly
 from .weights import load_weights
+from .writing import target_path, write_weights
 
 Convert = Callable[..., dict[str, Tensor]]
 Known = TypeVar('Known')
@@ -83,7 +80,7 @@ def to_ours(
         FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If the checkpoint cannot be read, is not of the model of the config, or cannot be written.
     """
-    path = _target(target, source)
+    path = target_path(target, source)
     model, converters, head = _model(config)
     weights = converters.to_ours(load_weights(source, advice=SOURCE), head=head, ignore=allow_unexpected)
     block = converters.missing(model.backbone)
@@ -94,7 +91,7 @@ def to_ours(
         f'{SAME_MODEL} List what may be missing (allow-missing), or stay behind (allow-unexpected).',
         [*(f'backbone.{name}' for name in block), *allow_missing],
     )
-    _write(weights, path)
+    write_weights(weights, path)
     if block:
         init_cfg = dict(type='Pretrained', checkpoint=target, prefix='backbone.', strict=True)
         report += (
@@ -122,7 +119,7 @@ def from_ours(config: str, source: str, target: str, layout: str, allow_unexpect
         ValueError: If the checkpoint cannot be read, is not of the config, or cannot be written, or if that library
             has no such model.
     """
-    path = _target(target, source)
+    path = target_path(target, source)
     model, converters, head = _model(config)
     if layout not in converters.from_ours:
         raise ValueError(
@@ -139,19 +136,8 @@ def from_ours(config: str, source: str, target: str, layout: str, allow_unexpect
         f'{SAME_MODEL} List what may stay behind (allow-unexpected).',
         allow_unexpected=behind,
     )
-    _write(converters.from_ours[layout](weights, head=head, ignore=behind), path)
+    write_weights(converters.from_ours[layout](weights, head=head, ignore=behind), path)
     return report
-
-
-def _target(target: str, source: str) -> Path:
-    """Where to write, if that is possible."""
-    path = Path(target).expanduser()
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if '://' in target or path.is_dir() or not folder.is_dir():
-        raise ValueError(f'Expected the name of a file to write, found {target!r}. Give a local path, to no folder.')
-    if path.resolve() == Path(source).expanduser().resolve():
-        raise ValueError(f'{target} would replace what it is made of. Give the result a name of its own.')
-    return path
 
 
 def _model(config: str) -> tuple[nn.Module, Converters, str]:
@@ -176,15 +162,3 @@ def _known(part: str, known: Mapping[str, Known], model: Mapping, config: str) -
         f'{config}: expected a classifier whose {part} is one of {sorted(known)}, found {kind!r}. Give the config of '
         'such a model.'
     )
-
-
-def _write(weights: dict[str, Tensor], target: Path) -> None:
-    # Parts of a tensor, such as positions without that of the class token, would be saved with all of it.
-    own = {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
-    if target.suffix == '.safetensors':
-        content = safetensors.torch.save(own, dict(format='pt'))
-    else:
-        file = io.BytesIO()
-        torch.save(dict(state_dict=own), file)
-        content = file.getvalue()
-    fileio.put(content, target, backend_args=dict(backend='mmmixpro.atomic'))

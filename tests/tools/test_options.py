@@ -131,12 +131,51 @@ def test_predictions_are_drawn(tiny, checkpoint):
     assert len(list(Path(tiny.folder, 'drawn').rglob('*.png'))) == 4
 
 
-def test_checkpoint_must_fit_the_model(tiny, checkpoint):
-    saved = tiny.checkpoint(checkpoint)
-    saved['state_dict'].pop('backbone.cls_token')
-    torch.save(saved, tiny.folder / 'partial.pth')
+class Payload:
+    def __reduce__(self):
+        return exec, ('raise SystemExit',)
 
-    with pytest.raises(RuntimeError, match=r'backbone\.cls_token'):
-        tiny.tool('test.py', tiny.config, tiny.folder / 'partial.pth')
+
+def test_checkpoint_must_fit_the_model(tiny, checkpoint, capsys):
+    def refuse(content, error, match):
+        torch.save(content, tiny.folder / 'wrong.pth')
+        with pytest.raises(error, match=match):
+            tiny.tool('test.py', tiny.config, tiny.folder / 'wrong.pth')
+
+    saved = tiny.checkpoint(checkpoint)
+    weights = saved['state_dict']
+    less = {key: value for key, value in weights.items() if key != 'backbone.cls_token'}
+    mend = 'Give the checkpoint that was saved with this config'
+    refuse({'state_dict': less}, ValueError, rf'missing in the checkpoint \(1\): backbone\.cls_token\n(.|\n)*{mend}')
+    refuse({'state_dict': {f'model.{key}': value for key, value in weights.items()}}, ValueError, r' 0 of \d+ tensors')
+    refuse({'state_dict': weights, 'meta': Payload()}, ValueError, 'carries code')
     with pytest.raises(FileNotFoundError, match=r'nowhere\.pth'):
         tiny.tool('test.py', tiny.config, 'nowhere.pth')
+
+    capsys.readouterr()
+    tiny.tool('test.py', tiny.config, checkpoint)
+    assert f'{len(weights)} of {len(weights)} tensors matched; resized: none' in capsys.readouterr().out
+
+
+def test_exported_files_and_averaged_weights(tiny, checkpoint):
+    """A whole classifier is tested from what was exported; and with EMAHook, what is tested is the average."""
+    config = tiny.config.with_stem('averaging')
+    config.write_text("_base_ = 'tiny.py'\ncustom_hooks = [dict(type='EMAHook', momentum=0.9)]\n")
+    tiny.tool('train.py', config, '--work-dir', 'averaging')
+    source = 'averaging/epoch_3.pth'
+    tiny.tool('export_backbone.py', config, source, 'x.pth', 'x.safetensors', '--part', 'classifier')
+    found = {}
+    for name, cfg in ((source, config), ('x.pth', config), ('x.pth', tiny.config), ('x.safetensors', tiny.config)):
+        tiny.tool('test.py', cfg, name, '--out', 'out.pkl')
+        predictions = pickle.loads((tiny.folder / 'out.pkl').read_bytes())
+        found[name, cfg] = torch.stack([prediction['pred_score'] for prediction in predictions])
+    first, *others = found.values()
+    assert all(torch.equal(scores, first) for scores in others)
+    # What its own log says of it.
+    log = next((tiny.folder / 'averaging').glob('*/vis_data/scalars.json')).read_text().splitlines()
+    *_, last = (json.loads(line) for line in log if 'accuracy/top1' in line)
+    meta = tiny.checkpoint('x.pth')['meta']
+    assert last['step'] == meta['epoch'] == 3
+    assert meta['accuracy'] == {'accuracy/top1': last['accuracy/top1']}
+    assert meta['method'] == 'PALClassifier, MixProBatchAugment 0.8, Mixup 0.2'
+    assert meta['dataset_meta'] == dict(classes=['a', 'b'])

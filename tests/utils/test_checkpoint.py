@@ -105,6 +105,11 @@ def log():
     logger.removeHandler(handler)
 
 
+def same(module, weights):
+    state = module.state_dict()
+    return state.keys() == weights.keys() and all(torch.equal(state[key], weights[key]) for key in state)
+
+
 def report(log):
     (line,) = [message for message in log if message.startswith('Loaded ')]
     return line
@@ -159,6 +164,7 @@ class TestOneTensor:
     @pytest.fixture
     def refuse(self, cfg, exceptions, save):
         module = MODELS.build(cfg)
+        untouched = {key: value.clone() for key, value in module.state_dict().items()}
 
         def refuse(weights, match):
             path = save(weights)
@@ -167,7 +173,9 @@ class TestOneTensor:
             with pytest.raises(ValueError, match=match) as error:
                 init(module)
             assert path in str(error.value)
+            assert 'Give the checkpoint of the same model' in str(error.value)
             assert len(str(error.value)) < 2000
+            assert same(module, untouched)
 
         return refuse
 
@@ -202,9 +210,23 @@ class TestOneTensor:
 
 @pytest.mark.parametrize(('stored', 'cfg'), OTHERS.values(), ids=OTHERS)
 def test_another_model(weights, save, stored, cfg):
-    with pytest.raises(ValueError, match='Cannot load') as error:
-        load(cfg, save(weights(stored)))
+    module = MODELS.build(cfg)
+    untouched = {key: value.clone() for key, value in module.state_dict().items()}
+    path = save(weights(stored))
+    init = WEIGHT_INITIALIZERS.build(dict(type='Pretrained', checkpoint=path, prefix=PREFIX, strict=True))
+    with pytest.raises(ValueError, match='(?s)Cannot load.*Give the checkpoint of the same model') as error:
+        init(module)
     assert len(str(error.value)) < 2000
+    # Nothing is left of the tensors that did fit.
+    assert same(module, untouched)
+
+
+def test_a_head_alone(save):
+    path = save({})
+    with pytest.raises(ValueError, match=r"begins with 'backbone\.'.*head\.fc\.weight.* Set `prefix`"):
+        load(vit_cfg(), path)
+    with pytest.raises(ValueError, match=r'0 of \d+ tensors match.*\n  missing.*\n  unexpected .*: head\.fc\.weight\n'):
+        load(vit_cfg(), path, prefix=None)
 
 
 def test_long_lists_are_cut(weights, save):

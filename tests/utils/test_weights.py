@@ -172,6 +172,16 @@ def test_what_others_save_beside_the_weights(save, monkeypatch, tmp_path):
     assert not (tmp_path / 'side_effect').exists()
 
 
+@pytest.mark.parametrize('share', [0.05, 0.5, 0.95, 0.999])
+@pytest.mark.parametrize('zipped', [True, False], ids=['zip', 'legacy'])
+def test_half_a_checkpoint(save, share, zipped):
+    path = save({'state_dict': weights(), 'meta': {'cfg': 'x' * 10000}}, _use_new_zipfile_serialization=zipped)
+    with open(path, 'r+b') as file:
+        file.truncate(int(os.path.getsize(path) * share))
+    with pytest.raises(ValueError, match=f'{path} is no checkpoint: expected weights saved by torch.save'):
+        load_weights(path)
+
+
 def test_no_file():
     with pytest.raises(FileNotFoundError, match=r"'nowhere\.pth' \(in .*\)\.$"):
         load_weights('nowhere.pth')
