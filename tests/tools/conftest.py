@@ -92,7 +92,7 @@ class ProbeHook(Hook):
     def before_train(self, runner):
         model = getattr(runner.model, 'module', runner.model)
         self.masks = []
-        for mixer in model.mixers:
+        for mixer in getattr(model, 'mixers', []):
             self.watch(mixer)
 
     def watch(self, mixer):
@@ -105,7 +105,10 @@ class ProbeHook(Hook):
 
         mixer.draw = drawn
 
-    def after_train_iter(self, runner, *args, **kwargs):
+    def after_train_iter(self, runner, batch_idx, data_batch, *args, **kwargs):
+        names = [Path(sample.img_path).stem for sample in data_batch['data_samples']]
+        with Path(runner.work_dir, f'seen{runner.rank}.txt').open('a') as seen:
+            print(runner.iter, *names, file=seen)
         if runner.iter == int(os.environ.get('STOP_AT', -1)):
             raise KeyboardInterrupt
         if runner.iter == int(os.environ.get('WAIT_AT', -1)):
@@ -124,7 +127,7 @@ class Tiny:
     iterations."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.folder, self.root = folder, ROOT
         self.config = folder / 'configs' / 'tiny.py'
         self.config.parent.mkdir()
         self.config.write_text(CONFIG.format(root=ROOT))
@@ -181,10 +184,12 @@ class Tiny:
             patch.delenv('LOCAL_RANK', raising=False)
             runpy.run_path(argv[0], run_name='__main__')
 
-    def kill_at(self, iteration, work_dir, ranks=None):
+    def kill_at(self, iteration, work_dir, *args, ranks=None, **kwargs):
         """Start a training and ``kill -9`` it, launcher and all ranks, after an iteration."""
-        process = self.start('--work-dir', work_dir, ranks=ranks, WAIT_AT=str(iteration))
         waiting = [self.folder / work_dir / f'waiting{rank}' for rank in range(ranks or 1)]
+        for path in waiting:
+            path.unlink(missing_ok=True)
+        process = self.start('--work-dir', work_dir, *args, ranks=ranks, WAIT_AT=str(iteration), **kwargs)
         deadline = time.monotonic() + 500
         while not all(path.is_file() and path.read_text() for path in waiting):
             assert process.poll() is None, process.communicate()[0]
