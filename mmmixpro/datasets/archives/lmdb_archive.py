@@ -26,10 +26,25 @@ def _lmdb() -> Any:
         ) from None
 
 
+# What this process has open, by path: LMDB allows a file to be opened once, and not to be carried over a fork.
+_OPENED: dict[str, tuple[int, Any]] = {}
+
+
+def _environment(path: str) -> Any:
+    pid, env = _OPENED.get(path, (os.getpid(), None))
+    if pid != os.getpid():
+        # Without a lock file, closing what was inherited leaves the parent's as it is.
+        env.close()
+        env = None
+    if env is None:
+        # Images are read in random order, once an epoch.
+        env = _lmdb().open(path, subdir=False, readonly=True, lock=False, readahead=False, meminit=False)
+        _OPENED[path] = (os.getpid(), env)
+    return env
+
+
 class LmdbArchive:
     """Reads an LMDB file (``subdir=False``) whose keys are the names of files.
-
-    Each process opens it for itself, for LMDB must not be carried over a fork.
 
     Args:
         path: The file.
@@ -40,19 +55,24 @@ class LmdbArchive:
     """
 
     def __init__(self, path: str):
-        self.path = path
-        self.lmdb = _lmdb()
-        self.inherited: list[Any] = []
+        self.path = str(Path(path).resolve())
+        lmdb = _lmdb()
+        if self.path in _OPENED:
+            # The file may have been written anew.
+            _OPENED.pop(self.path)[1].close()
         try:
-            with self._open() as env, env.begin() as transaction:
+            with self.env.begin() as transaction:
                 keys = [bytes(key) for key in transaction.cursor().iternext(keys=True, values=False)]
-        except self.lmdb.Error as error:
+        except lmdb.Error as error:
             raise ValueError(
                 f"'{path}' is no whole LMDB file ({error}). Remove it and write it again, or copy it again."
             ) from None
         self.names = np.array(keys, dtype='S')  # LMDB sorts them
-        self.env: Any = None
-        self.pid = -1
+
+    @property
+    def env(self) -> Any:
+        """The LMDB environment, of this process."""
+        return _environment(self.path)
 
     def read(self, name: str) -> bytes:
         """The content of a file.
@@ -60,19 +80,11 @@ class LmdbArchive:
         Raises:
             FileNotFoundError: If there is no such file.
         """
-        if self.pid != os.getpid():
-            # Kept, for what was opened by the parent must not be closed here either.
-            self.inherited.append(self.env)
-            self.env, self.pid = self._open(), os.getpid()
         with self.env.begin() as transaction:
             content = transaction.get(name.encode())
         if content is None:
             raise FileNotFoundError(f"'{self.path}' has {len(self.names)} files, none of them '{name}'.")
         return content
-
-    def _open(self) -> Any:
-        # Images are read in random order, once an epoch.
-        return self.lmdb.open(self.path, subdir=False, readonly=True, lock=False, readahead=False, meminit=False)
 
 
 @register_backend('mmmixpro.lmdb', prefixes='lmdb')

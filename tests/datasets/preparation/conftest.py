@@ -1,8 +1,4 @@
 # Copyright (c) MMMixPro contributors.
-import importlib.util
-import sys
-
-import lmdb_stand_in
 import miniatures
 import pytest
 from mmengine.fileio import get_file_backend
@@ -11,8 +7,6 @@ from mmengine.fileio import get_file_backend
 @pytest.fixture
 def downloads(tmp_path, monkeypatch):
     """The official downloads; where they go is ``tmp_path / 'out'``."""
-    if importlib.util.find_spec('lmdb') is None:
-        monkeypatch.setitem(sys.modules, 'lmdb', lmdb_stand_in)
     folder = tmp_path / 'downloads'
     miniatures.write_imagenet_downloads(folder)
     miniatures.publish_imagenet(folder, monkeypatch)
