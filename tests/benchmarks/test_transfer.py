@@ -15,13 +15,20 @@ WAYS = ('mixpro', 'scratch', 'scratch-narrow')
 
 @pytest.fixture
 def study(monkeypatch, tmp_path):
-    started = []
+    started, weights = [], [b'first']
 
     def train(command, **kwargs):
         folder = Path(command[command.index('--work-dir') + 1])
         started.append(folder.name)
+        (folder / 'last.pth').write_bytes(weights[0])
         (folder / 'now/vis_data').mkdir(parents=True)
-        metrics = {'mIoU': 20.0 + len(started), 'coco/bbox_mAP': 0.25, 'accuracy/top1': 50.0, 'time': 1.0}
+        metrics = {
+            'mIoU': 20.0 + len(started),
+            'coco/bbox_mAP': 0.25,
+            'coco/segm_mAP': 0.2,
+            'accuracy/top1': 50.0,
+            'time': 1.0,
+        }
         lines = [dict(loss=1.0, step=1), dict(mIoU=1.0, step=1), dict(metrics, step=2)]
         (folder / 'now/vis_data/scalars.json').write_text('\n'.join(map(json.dumps, lines)))
         (folder / 'last_checkpoint').write_text(str(folder / 'last.pth'))
@@ -47,7 +54,13 @@ def test_every_run_differs_in_its_start_alone(study, tmp_path):
     assert [name for name in started if name.startswith('pretrain')] == ['pretrain-deit', 'pretrain-pvt']
     assert len(started) == 2 + 2 * 3 * 2 + 2
     assert [run['validations'][-1]['step'] for run in found['runs']] == [2] * 14
-    assert set(found['runs'][0]['validations'][-1]) == {'mIoU', 'coco/bbox_mAP', 'accuracy/top1', 'step'}
+    assert set(found['runs'][0]['validations'][-1]) == {
+        'mIoU',
+        'coco/bbox_mAP',
+        'coco/segm_mAP',
+        'accuracy/top1',
+        'step',
+    }
     for task in ('segmenter', 'linear'):
         for seed in (0, 1):
             cfgs = [Config.fromfile(tmp_path / f'work/{task}-{way}-{seed}/config.py') for way in WAYS]
@@ -66,10 +79,16 @@ def test_finished_runs_are_kept(study, tmp_path):
     # The pretraining of seed 0 serves all.
     assert started == [f'linear-{way}-3' for way in WAYS]
     assert again['runs'][0] == first['runs'][0]
-    # Not what was trained by another config.
-    config = tmp_path / 'work/linear-scratch-0/config.py'
-    config.write_text(config.read_text().replace('0.06', '0.07'))
-    assert study('--tasks', 'linear', '--seeds', '0')[1] == ['linear-scratch-0']
+    # The pretraining's seed is not the study's.
+    assert study('--tasks', 'linear', '--seeds', '3')[1] == []
+
+
+def test_runs_of_other_settings_are_not_kept(study, tmp_path, monkeypatch):
+    study('--tasks', 'linear', '--seeds', '0')
+    monkeypatch.setattr(transfer, 'NARROW', 0.03)
+    assert study('--tasks', 'linear', '--seeds', '0')[1] == ['linear-scratch-narrow-0']
+    (tmp_path / 'work/pretrain-deit/last.pth').write_bytes(b'another')
+    assert study('--tasks', 'linear', '--seeds', '0')[1] == ['linear-mixpro-0']
 
 
 def test_failures_are_told(study, tmp_path):
