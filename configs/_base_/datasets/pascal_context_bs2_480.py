@@ -1,4 +1,5 @@
-# Pascal Context, 59 classes and background, under $PASCAL_CONTEXT_ROOT, prepared as mmseg says.
+# Pascal Context, 59 classes and background, under $PASCAL_CONTEXT_ROOT; tools/dataset_converters/pascal_context.py
+# prepares it.
 data_root = '{{$PASCAL_CONTEXT_ROOT:data/VOCdevkit/VOC2010}}'
 side = 520
 
