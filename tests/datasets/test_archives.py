@@ -1,5 +1,5 @@
 # Copyright (c) MMMixPro contributors.
-"""Archives are written whole or not at all, gone on with, and read as the folders that they stand for."""
+"""Archives are written whole or not at all, continued, and read as the folders that they stand for."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ import pytest
 from mmengine import fileio
 from mmengine.fileio import get_file_backend
 
-from mmmixpro.datasets.archives import FolderStore, LmdbArchive, LmdbStore, ZipArchive, ZipStore, lmdb_archive
+from mmmixpro.datasets.archives import FolderStore, LmdbArchive, LmdbStore, ZipArchive, ZipStore, lmdb_archive, put
 
 FILES = {f'n{c}/n{c}_{i}.JPEG': os.urandom(50 * i) for c in (2, 10, 1) for i in range(4)}
 STORES = dict(folder=FolderStore, zip=ZipStore, lmdb=LmdbStore)
@@ -136,6 +136,39 @@ class TestStore:
         with pytest.raises(FileExistsError, match='found it written'):
             STORES[kind](target)
 
+    def test_what_was_made_of_something_else_is_not_continued(self, kind, tmp_path):
+        target = tmp_path / f'train.{kind}'
+
+        def stopped(source, *names):
+            with pytest.raises(KeyboardInterrupt), STORES[kind](target, source) as store:
+                for name in names:
+                    store.write(name, name.encode())
+                raise KeyboardInterrupt
+
+        stopped(dict(path='one'), 'a/1', 'a/2')
+        stopped(dict(path='one'))
+        for source in (dict(path='other'), None, dict(path='one')):
+            with pytest.warns(UserWarning, match='begun anew: .* was made of .*, this run is given '):
+                stopped(source, 'b/1')
+            store = STORES[kind](target, source)
+            assert store.names() == ['b/1'] and store.read('b/1') == b'b/1'
+            store.close(done=False)
+        write(STORES[kind](target, source), {'b/1': b'', 'b/2': b''})
+        assert [path.name for path in tmp_path.iterdir()] == [f'train.{kind}']
+
+    def test_reads_what_was_written_before_and_now(self, kind, tmp_path):
+        first, second = dict(list(FILES.items())[:5]), dict(list(FILES.items())[5:])
+        with pytest.raises(KeyboardInterrupt), STORES[kind](tmp_path / 'train') as store:
+            for name, content in first.items():
+                store.write(name, content)
+            raise KeyboardInterrupt
+        with STORES[kind](tmp_path / 'train') as store:
+            for name, content in second.items():
+                assert store.names().count(name) == 0
+                store.write(name, content)
+                assert store.read(name) == content
+            assert {name: store.read(name) for name in store.names()} == FILES
+
     def test_killed_run_goes_on(self, kind, monkeypatch, tmp_path):
         """By kill -9 after each number of files; what was written is not written again."""
         monkeypatch.setattr(lmdb_archive, 'COMMIT_EVERY', 1)
@@ -164,6 +197,27 @@ class TestStore:
                 assert {str(p.relative_to(target)) for p in target.rglob('*')} == {
                     str(p.relative_to(whole)) for p in whole.rglob('*')
                 }
+
+
+@pytest.mark.parametrize('fsync', [True, False])
+def test_put_leaves_the_old_file_or_the_new_one(fsync, monkeypatch, tmp_path):
+    synced = []
+    monkeypatch.setattr(os, 'fsync', synced.append)
+    put(b'old', tmp_path / 'x', fsync)
+    assert len(synced) == fsync
+    write_bytes = Path.write_bytes
+
+    def full(path, content):
+        write_bytes(path, content[:1])
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(Path, 'write_bytes', full)
+    with pytest.raises(OSError, match='No space left'):
+        put(b'new', tmp_path / 'x', fsync)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {'x': b'old'}
+    with pytest.raises(OSError, match='No space left'), FolderStore(tmp_path / 'train') as store:
+        store.write('n1/x', b'new')
+    assert not [path for path in tmp_path.rglob('*') if path.is_file() and path.name != 'x']
 
 
 def test_file_half_written_is_written_again(tmp_path):

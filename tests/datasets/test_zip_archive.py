@@ -1,5 +1,5 @@
 # Copyright (c) MMMixPro contributors.
-"""Zip archives: gone on with wherever they were cut, as others write them, and damaged."""
+"""Zip archives: continued wherever they were cut, as others write them, and damaged."""
 
 import os
 import struct

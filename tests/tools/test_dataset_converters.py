@@ -48,7 +48,7 @@ def test_imagenet_options(run, tmp_path):
     args = (tmp_path / 'downloads', '--out', tmp_path / 'out')
     with pytest.raises(ValueError, match='expected the MD5 sum fa75699e90414af021442c21a62c3abf'):
         run('imagenet', *args)
-    with pytest.raises(ValueError, match='Expected 1281167 images .*found 12'):
+    with pytest.raises(ValueError, match='expected 1281167, found 12'):
         run('imagenet', *args, '--no-md5')
     assert run('imagenet', *args, '--subset').out.count('3 classes') == 2
 
@@ -64,6 +64,20 @@ def test_coco(run, tmp_path, monkeypatch):
     miniatures.write_coco(tmp_path, monkeypatch)
     assert run('coco', tmp_path).out.count('2 images, 3 instances of 2 classes') == 2
     assert run('coco', tmp_path, '--splits', 'val', '--decode', 1).out.count('1 images decoded') == 1
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        ('imagenet', 'a part of ImageNet: skip the official counts and MD5 sums'),
+        ('pascal_context', 'a part of Pascal Context: skip the official counts'),
+        ('coco', 'a part of COCO: skip the official counts'),
+    ],
+)
+def test_help_says_what_subset_does(name, words, capsys, run):
+    with pytest.raises(SystemExit):
+        run(name, '--help')
+    assert f'accept {words}' in ' '.join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize('name', ['pascal_context', 'coco'])

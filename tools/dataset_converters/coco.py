@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('root', help='folder of COCO: $COCO_ROOT')
     parser.add_argument('--splits', nargs='+', choices=('train', 'val'), default=('train', 'val'), help='default: both')
-    parser.add_argument('--subset', action='store_true', help='a part of COCO: whatever counts')
+    parser.add_argument('--subset', action='store_true', help='accept a part of COCO: skip the official counts')
     parser.add_argument('--decode', type=int, default=500, help='images of each split to decode (default: %(default)s)')
     return parser.parse_args()
 

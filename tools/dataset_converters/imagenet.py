@@ -12,7 +12,8 @@ IMAGENET_ROOT=zip://data/imagenet tools/dist_train.sh configs/mixpro/deit-s_8xb1
 
 DOWNLOADS holds ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz of image-net.org, or
 train/<wnid>/*.JPEG and val/<wnid>/*.JPEG (validation images without folders need the devkit beside them). Stopped, the
-same command goes on where it was; run again, it only checks. The archives are compared with their MD5 sums, once.
+same command goes on where it was, or begins anew what is made of downloads that have changed since; run again, it only
+checks. The archives are compared with their MD5 sums, once.
 """
 
 import argparse
@@ -30,7 +31,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', required=True, help='folder to write: $IMAGENET_ROOT')
     parser.add_argument('--format', choices=sorted(STORES), default='folder', help='default: %(default)s')
     parser.add_argument('--splits', nargs='+', choices=('train', 'val'), default=('train', 'val'), help='default: both')
-    parser.add_argument('--subset', action='store_true', help='a part of ImageNet: whatever counts and MD5 sums')
+    parser.add_argument(
+        '--subset', action='store_true', help='accept a part of ImageNet: skip the official counts and MD5 sums'
+    )
     parser.add_argument('--no-md5', action='store_true', help='do not read the archives once more for their MD5 sums')
     parser.add_argument('--decode', type=int, default=1000, help='images of each split to decode (%(default)s)')
     return parser.parse_args()

@@ -22,7 +22,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('root', help='the folder VOC2010: $PASCAL_CONTEXT_ROOT')
     parser.add_argument('--annotations', help='default: trainval_merged.json in VOC2010')
-    parser.add_argument('--subset', action='store_true', help='a part of Pascal Context: whatever counts')
+    parser.add_argument(
+        '--subset', action='store_true', help='accept a part of Pascal Context: skip the official counts'
+    )
     parser.add_argument('--decode', type=int, default=200, help='images to decode and masks to compare (%(default)s)')
     return parser.parse_args()
 

@@ -3,7 +3,7 @@
 
 from .backend import ArchiveBackend
 from .lmdb_archive import LmdbArchive, LmdbFolderBackend, LmdbStore
-from .store import FolderStore, Store
+from .store import FolderStore, Store, put
 from .zip_archive import ZipArchive, ZipFolderBackend, ZipStore
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     'ZipArchive',
     'ZipFolderBackend',
     'ZipStore',
+    'put',
 ]

@@ -1,5 +1,5 @@
 # Copyright (c) MMMixPro contributors.
-"""LMDB files, for whom has the optional package ``lmdb``."""
+"""LMDB files, for those who have the optional package ``lmdb``."""
 
 import importlib
 import os
@@ -109,9 +109,9 @@ class LmdbStore(Store):
     def require(cls) -> None:
         _lmdb()
 
-    def __init__(self, target: str | Path):
+    def __init__(self, target: str | Path, source: Any = None):
         self.lmdb = _lmdb()
-        super().__init__(target)
+        super().__init__(target, source)
         # Without a lock file: whoever writes the folder has locked it.
         self.env = self.lmdb.open(str(self.partial), subdir=False, lock=False, map_size=FIRST_SIZE)
         self.pending: dict[str, bytes] = {}
@@ -126,6 +126,16 @@ class LmdbStore(Store):
         self.pending[name] = content
         if len(self.pending) >= COMMIT_EVERY:
             self._commit()
+
+    def names(self) -> list[str]:
+        self._commit()
+        with self.env.begin() as transaction:
+            return [bytes(key).decode() for key in transaction.cursor().iternext(keys=True, values=False)]
+
+    def read(self, name: str) -> bytes:
+        self._commit()
+        with self.env.begin() as transaction:
+            return transaction.get(name.encode())
 
     def _commit(self) -> None:
         try:

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from struct import Struct
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from mmengine.fileio import register_backend
@@ -107,8 +107,8 @@ class ZipStore(Store):
     member is enough to go on: whole members are kept, the last is checked, and what follows is cut off.
     """
 
-    def __init__(self, target: str | Path):
-        super().__init__(target)
+    def __init__(self, target: str | Path, source: Any = None):
+        super().__init__(target, source)
         self.file = open(self.partial, 'r+b' if self.partial.exists() else 'w+b')  # noqa: SIM115 (until close)
         infos = list(_whole_members(self.file))
         end = _end(infos[-1]) if infos else 0
@@ -124,6 +124,12 @@ class ZipStore(Store):
 
     def write(self, name: str, content: bytes) -> None:
         self.zip.writestr(_info(name), content)
+
+    def names(self) -> list[str]:
+        return self.zip.namelist()
+
+    def read(self, name: str) -> bytes:
+        return self.zip.read(name)
 
     def close(self, done: bool) -> None:
         if done:

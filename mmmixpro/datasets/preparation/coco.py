@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .common import decode, fail, progress, read_json, require, sample
+from .common import decode, fail, progress, pycocotools, read_json, require, sample
 
 IMAGES = dict(train=118287, val=5000)
 INSTANCES = dict(train=860001, val=36781)
@@ -19,7 +19,7 @@ def check_coco(
     """Check ``{train,val}2017/`` and ``annotations/instances_{train,val}2017.json``; writes nothing.
 
     Counts images, instances and classes, looks for every image that is listed, and at the fields of every annotation.
-    Some images are decoded and compared with the size that the annotations state; theirs are drawn.
+    Some images are decoded and compared with the size that the annotations state; their annotations are drawn.
 
     Args:
         root: Folder of COCO.
@@ -35,6 +35,7 @@ def check_coco(
         ImportError: Without pycocotools.
         ValueError: If something is broken or incomplete; names all of it.
     """
+    pycocotools()
     root = Path(root).expanduser()
     for split in splits:
         require(root / f'{split}2017', f'the images of the archive {split}2017.zip')
@@ -128,10 +129,7 @@ def _broken(path: Path, expected: tuple[int, int]) -> list[str]:
 
 
 def _undrawable(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> list[str]:
-    try:
-        from pycocotools import mask
-    except ImportError:
-        raise ImportError('Annotations are drawn by pycocotools, found none: pip install pycocotools.') from None
+    mask = pycocotools()
     width, height = size
     faults = []
     for annotation in annotations:
@@ -146,8 +144,7 @@ def _undrawable(annotations: Sequence[Mapping[str, Any]], size: tuple[int, int])
 
 def _runs(segmentation: Any, height: int, width: int) -> dict:
     """Compressed run lengths of a mask in any of COCO's forms, as pycocotools' ``COCO.annToRLE`` makes them."""
-    from pycocotools import mask
-
+    mask = pycocotools()
     if isinstance(segmentation, list):
         return mask.merge(mask.frPyObjects(segmentation, height, width))
     if isinstance(segmentation['counts'], list):

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
-from mmengine import fileio
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress, track
 
 from mmmixpro.utils.weights import listed
+
+from ..archives import put
 
 T = TypeVar('T')
 BLOCK = 1 << 24  # bytes
@@ -59,9 +60,17 @@ def alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def put(content: bytes, path: Path) -> None:
-    """Write a file, whole or not at all."""
-    fileio.put(content, str(path), backend_args=dict(backend='mmmixpro.atomic'))
+def pycocotools() -> Any:
+    """What draws masks; asked for before the work, which takes long.
+
+    Raises:
+        ImportError: Without pycocotools.
+    """
+    try:
+        from pycocotools import mask
+    except ImportError:
+        raise ImportError('Masks are drawn by pycocotools, found none: pip install pycocotools.') from None
+    return mask
 
 
 def read_json(path: Path, keys: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 
 import tarfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 
 from mmengine.fileio import get_file_backend
@@ -35,8 +36,8 @@ def prepare_imagenet(
     """Write the splits of ImageNet that are not there yet, and check all of them.
 
     Each split is a folder ``out/<split>/<wnid>/*.JPEG`` or an archive ``out/<split>.zip`` or ``.lmdb`` with
-    ``<wnid>/*.JPEG`` in it. It gets its name once it is whole; a run that was stopped is gone on with. A folder that is
-    laid out already is linked to, not copied.
+    ``<wnid>/*.JPEG`` in it. It gets its name once it is whole and checked; a run that was stopped is continued, unless
+    the source has changed since. A folder that is laid out already is checked and linked to, not copied.
 
     Args:
         source: Folder with ``ILSVRC2012_img_train.tar``, ``ILSVRC2012_img_val.tar`` and the devkit, or with
@@ -72,9 +73,11 @@ def prepare_imagenet(
         sources = {split: find_source(source, split) for split in missing}
         if checked:
             _check_md5(source, [TARS[split] for split in missing], out)
-        for split, target in missing.items():
-            _write(sources[split], target, layout, IMAGES[split] if official else None)
         devkit = DevKit(source / DEVKIT) if (source / DEVKIT).is_file() else None
+        for split, target in missing.items():
+            check = partial(_check, split=split, devkit=devkit, official=official, num_decoded=num_decoded)
+            _write(sources[split], target, layout, check, IMAGES[split] if official else None)
+        # What is there by now, through what reads it in training.
         return [check_split(out, split, layout, devkit, official, num_decoded) for split in splits]
 
 
@@ -84,26 +87,30 @@ def _check_md5(source: Path, names: list[str], out: Path) -> None:
             check_md5(path, MD5[path.name], out / '.md5.json')
 
 
-def _write(source: Source, target: Path, layout: str, total: int | None) -> None:
+def _write(source: Source, target: Path, layout: str, check: Callable[..., str], total: int | None) -> None:
     if layout == 'folder' and source.laid_out is not None:
-        target.symlink_to(source.laid_out.absolute(), target_is_directory=True)
+        root = str(source.laid_out.absolute())
+        check(root, *_reader(root), mend='Mend the folder, then run the same command again.')
+        target.symlink_to(root, target_is_directory=True)
         return
     try:
-        with STORES[layout](target) as store:
-            num = 0
+        with STORES[layout](target, source.state()) as store:
+            names = set()
             for name, read in progress(source.images(), f'{source.split} to {target.name}', total):
-                num += 1
+                names.add(name)
                 if name not in store:
                     store.write(name, read())
-            if total is not None and num != total:
-                raise ValueError(
-                    f"Expected {total} images in '{source.path}', found {num}. Download or copy it again; the same "
-                    'command then goes on where it stopped. For a part of ImageNet add --subset.'
-                )
+            check(
+                str(source.path),
+                store.names(),
+                store.read,
+                expected=names,
+                mend='Download or copy it again, then run the same command again, which begins anew with what has '
+                f"changed. If it is whole, remove '{store.partial}' first.",
+            )
     except tarfile.TarError as error:
         raise ValueError(
-            f"'{source.path}' is broken or cut short: {error}. Download it again; the same command then goes on where "
-            'it stopped.'
+            f"'{source.path}' is broken or cut short: {error}. Download it again, then run the same command again."
         ) from None
 
 
@@ -127,12 +134,36 @@ def check_split(
         ValueError: If images are missing, too many or broken.
     """
     root = str(out / split) if layout == 'folder' else f'{layout}://{out / split}'
+    mend = (
+        f"Remove '{out / split}{'' if layout == 'folder' else '.' + layout}' and run the same command again; if it was "
+        'made of a folder, mend that first.'
+    )
+    return _check(root, *_reader(root), split, mend, devkit, official, num_decoded)
+
+
+def _reader(root: str) -> tuple[list[str], Callable[[str], bytes]]:
+    """The images in a folder or archive, and what reads them."""
     backend = get_file_backend(root)
-    names = sorted(
+    names = [
         f'{wnid}/{image}'
         for wnid in backend.list_dir_or_file(root, list_dir=True, list_file=False)
         for image in backend.list_dir_or_file(f'{root}/{wnid}', list_dir=False, list_file=True)
-    )
+    ]
+    return names, lambda name: backend.get(f'{root}/{name}')
+
+
+def _check(
+    root: str,
+    names: list[str],
+    read: Callable[[str], bytes],
+    split: str,
+    mend: str,
+    devkit: DevKit | None,
+    official: bool,
+    num_decoded: int,
+    expected: Collection[str] | None = None,
+) -> str:
+    names = sorted(names)
     counts = Counter(name.partition('/')[0] for name in names)
     problems: dict[str, list[str]] = {'images': [], 'classes': []}
     if not names:
@@ -143,19 +174,17 @@ def check_split(
         problems['classes'].append(f'expected {CLASSES}, found {len(counts)}')
     if official and devkit is not None:
         problems.update(_COMPARED[split](devkit, names, counts))
+    if expected is not None:
+        problems['images that the source has not'] = sorted(set(names).difference(expected))
+        problems['images that only the source has'] = sorted(set(expected).difference(names))
     problems['broken images'] = []
     chosen = sample(names, num_decoded)
     for name in progress(chosen, f'decoding images of {split}'):
         try:
-            decode(backend.get(f'{root}/{name}'))
+            decode(read(name))
         except ValueError as error:
             problems['broken images'].append(f'{name} ({error})')
-    fail(
-        f"'{root}'",
-        problems,
-        f"Remove '{out / split}{'' if layout == 'folder' else '.' + layout}' and run the same command again; if it was "
-        'made of a folder, mend that first. For a part of ImageNet add --subset.',
-    )
+    fail(f"'{root}'", problems, f'{mend} For a part of ImageNet add --subset.')
     return f'{root}: {len(names)} images of {len(counts)} classes; {len(chosen)} decoded'
 
 

@@ -1,6 +1,7 @@
 # Copyright (c) MMMixPro contributors.
 """Where the images of ImageNet come from: official archives, or folders."""
 
+import hashlib
 import io
 import re
 import tarfile
@@ -9,9 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from .common import require
+from .common import progress, require
 
 TARS = dict(train='ILSVRC2012_img_train.tar', val='ILSVRC2012_img_val.tar')
 DEVKIT = 'ILSVRC2012_devkit_t12.tar.gz'
@@ -40,6 +41,7 @@ class DevKit:
     """
 
     def __init__(self, path: Path):
+        self.path = path
         require(path, f'the development kit, which says what validation images show ({DEVKIT} of image-net.org)')
         try:
             from scipy.io import loadmat
@@ -98,6 +100,14 @@ class Source(ABC):
             ValueError: If something else is wrong.
         """
 
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What differs, of JSON's types, where the images may be others: places, sizes and times of files.
+
+        Raises:
+            ValueError: If a file is empty, or no image of a class.
+        """
+
 
 class TrainTar(Source):
     """The archive of an archive for each class."""
@@ -115,6 +125,9 @@ class TrainTar(Source):
                     for image in inner:
                         yield _safe(f'{wnid}/{image.name}', self.path), partial(_content, inner, image)
 
+    def state(self) -> dict[str, Any]:
+        return _state(self.path)
+
 
 class ValTar(Source):
     """The archive of validation images, and the development kit."""
@@ -131,8 +144,32 @@ class ValTar(Source):
                 name = Path(image.name).name
                 yield f'{self.devkit.val_wnid(name)}/{name}', partial(_content, tar, image)
 
+    def state(self) -> dict[str, Any]:
+        return dict(_state(self.path), devkit=_state(self.devkit.path))
 
-class FlatVal(Source):
+
+class FolderSource(Source):
+    """Images in files of their own."""
+
+    @abstractmethod
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """The images: ``<wnid>/<file>`` and where it is, always in the same order."""
+
+    def images(self) -> Images:
+        for name, path in self.files():
+            yield name, path.read_bytes
+
+    def state(self) -> dict[str, Any]:
+        digest = hashlib.md5()
+        for name, path in progress(self.files(), f'looking through {self.path.name}'):
+            stat = path.stat()
+            if not stat.st_size:
+                raise ValueError(f"'{path}' is empty. Copy it again, then run the same command again.")
+            digest.update(f'{name} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
+        return dict(path=str(self.path.absolute()), files=digest.hexdigest())
+
+
+class FlatVal(FolderSource):
     """A folder of validation images, and the development kit."""
 
     split = 'val'
@@ -141,23 +178,23 @@ class FlatVal(Source):
         self.path = folder
         self.devkit = devkit
 
-    def images(self) -> Images:
+    def files(self) -> Iterator[tuple[str, Path]]:
         for path in sorted(self.path.glob('*.JPEG')):
-            yield f'{self.devkit.val_wnid(path.name)}/{path.name}', partial(_file_content, path)
+            yield f'{self.devkit.val_wnid(path.name)}/{path.name}', path
 
 
-class ClassFolders(Source):
+class ClassFolders(FolderSource):
     """A folder of a folder for each class."""
 
     def __init__(self, split: str, folder: Path):
         self.split = split
         self.path = self.laid_out = folder
 
-    def images(self) -> Images:
+    def files(self) -> Iterator[tuple[str, Path]]:
         for folder in sorted(path for path in self.path.iterdir() if path.is_dir()):
             for path in sorted(folder.iterdir()):
                 if path.suffix.lower() in EXTENSIONS:
-                    yield _safe(f'{folder.name}/{path.name}', self.path), partial(_file_content, path)
+                    yield _safe(f'{folder.name}/{path.name}', self.path), path
 
 
 def find_source(folder: Path, split: str) -> Source:
@@ -178,6 +215,11 @@ def find_source(folder: Path, split: str) -> Source:
     return ValTar(tar, devkit) if tar.is_file() else FlatVal(images, devkit)
 
 
+def _state(path: Path) -> dict[str, Any]:
+    stat = path.stat()
+    return dict(path=str(path.absolute()), size=stat.st_size, mtime_ns=stat.st_mtime_ns)
+
+
 def _open(tar: tarfile.TarFile, member: tarfile.TarInfo | str) -> IO[bytes]:
     file = tar.extractfile(member)
     if file is None:
@@ -187,13 +229,6 @@ def _open(tar: tarfile.TarFile, member: tarfile.TarInfo | str) -> IO[bytes]:
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo | str) -> bytes:
     return _open(tar, member).read()
-
-
-def _file_content(path: Path) -> bytes:
-    content = path.read_bytes()
-    if not content:
-        raise ValueError(f"'{path}' is empty. Copy it again, then run the same command again.")
-    return content
 
 
 def _safe(name: str, where: Path) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .common import alone, decode, fail, progress, put, read_json, require, sample
+from ..archives import put
+from .common import alone, decode, fail, progress, pycocotools, read_json, require, sample
 
 IMAGES = dict(train=4998, val=5105)
 # Of the 459 labels of Pascal Context those of the 59 classes, in the order of mmseg's ids, which count from 1 (0 is the
@@ -36,7 +37,7 @@ def prepare_pascal_context(
     ``category_id``, ``segmentation`` in COCO's compressed run lengths) matter. As the API draws a mask, a later
     annotation covers an earlier one.
 
-    Masks are written one by one, lists last, each whole or not at all; a run that was stopped is gone on with.
+    Masks are written one by one, lists last, each whole or not at all; a run that was stopped is continued.
 
     Args:
         root: VOC2010, with ``JPEGImages``.
@@ -53,6 +54,7 @@ def prepare_pascal_context(
         RuntimeError: If another process writes to ``root``.
         ValueError: If something is broken or incomplete.
     """
+    pycocotools()
     root = Path(root).expanduser()
     require(root / 'JPEGImages', f'images of Pascal VOC 2010: expected {SHOULD_BE}')
     path = Path(annotations).expanduser() if annotations else root / 'trainval_merged.json'
@@ -88,7 +90,7 @@ def draw_mask(image: Mapping[str, Any], segments: Sequence[Mapping[str, Any]]) -
         ImportError: Without pycocotools.
         ValueError: If an annotation is broken or of another size.
     """
-    decode_runs = _pycocotools().decode
+    decode_runs = pycocotools().decode
     mask = np.zeros((image['height'], image['width']), np.uint8)
     for segment in segments:
         try:
@@ -104,14 +106,6 @@ def draw_mask(image: Mapping[str, Any], segments: Sequence[Mapping[str, Any]]) -
                 f"'{image['file_name']}', found {inside.shape}. Download the annotations again."
             )
         mask[inside > 0] = CLASS_OF[segment['category_id']]
-    return mask
-
-
-def _pycocotools() -> Any:
-    try:
-        from pycocotools import mask
-    except ImportError:
-        raise ImportError('Run lengths are decoded by pycocotools, found none: pip install pycocotools.') from None
     return mask
 
 
@@ -187,9 +181,7 @@ def _check_sample(images: Sequence[dict], segments: Mapping[Any, Sequence[dict]]
 def _write_mask(mask: np.ndarray, path: Path) -> None:
     content = io.BytesIO()
     Image.fromarray(mask).save(content, 'png')
-    part = path.with_name(f'.{path.name}.part')
-    part.write_bytes(content.getvalue())
-    part.replace(path)
+    put(content.getvalue(), path, fsync=False)
 
 
 def _file(image: Mapping[str, Any], suffix: str) -> str:

@@ -166,6 +166,16 @@ def test_killed_run_goes_on(root, monkeypatch):
     assert not written
 
 
+def test_mask_that_cannot_be_written_leaves_nothing(root, monkeypatch):
+    def full(path, target):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(Path, 'replace', full)
+    with pytest.raises(OSError, match='No space left'):
+        prepare_pascal_context(root)
+    assert not list((root / MASKS).iterdir())
+
+
 class TestBroken:
     def test_missing_folder_or_annotations(self, root, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"/elsewhere/JPEGImages'.*VOCtrainval_03-May-2010.tar.*found only"):
@@ -259,5 +269,6 @@ class TestBroken:
 
     def test_without_pycocotools(self, root, monkeypatch):
         monkeypatch.setitem(sys.modules, 'pycocotools', None)
+        monkeypatch.setattr(pascal_context, 'read_json', None)
         with pytest.raises(ImportError, match='pip install pycocotools'):
             prepare_pascal_context(root)
