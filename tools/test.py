@@ -19,7 +19,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 import mmmixpro  # noqa: F401  (first: `mmmixpro::` in a config resolves once it is imported)
 from mmmixpro.engine.launch import add_arguments, build_runner, load_config
-from mmmixpro.engine.loading import load_tested
+from mmmixpro.engine.loading import load_whole_model
 
 # How each library's visualization hook is told to draw, and where to.
 SHOW = dict(
@@ -86,7 +86,7 @@ def main() -> None:
     cfg = load_config(args, ('test_dataloader',))
     merge_args(cfg, args)
     runner = build_runner(cfg)
-    runner.load_checkpoint = partial(load_tested, runner)
+    runner.load_checkpoint = partial(load_whole_model, runner)
     metrics = runner.test()
     if args.out and args.out.endswith('.json') and is_main_process():
         dump(metrics, args.out)

@@ -7,6 +7,7 @@ python tools/train.py configs/mixpro/deit-s_8xb128_in1k.py
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,6 +22,7 @@ from mmmixpro.engine.launch import (
     latest_checkpoint,
     load_config,
 )
+from mmmixpro.engine.loading import load_whole_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -81,7 +83,10 @@ def main() -> None:
     loaders = ('train_dataloader',) if args.no_validate else ('train_dataloader', 'val_dataloader')
     cfg = load_config(args, loaders)
     merge_args(cfg, args)
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    if not cfg.get('resume'):
+        runner.load_checkpoint = partial(load_whole_model, runner)
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -14,7 +14,7 @@ from mmpretrain.apis import ModelHub
 from mmpretrain.models import BaseClassifier
 
 from mmmixpro.utils.methods import LEAF
-from mmmixpro.utils.model_file import load_model, read_meta
+from mmmixpro.utils.model_file import load_model
 
 MIM = Path(__file__).resolve().parents[1] / '.mim'
 
@@ -97,16 +97,25 @@ def get_model(
 
 def load_checkpoint(classifier: BaseClassifier, checkpoint: str) -> None:
     """Load a classifier strictly, and take the names of its classes from the checkpoint if it has them."""
-    load_model(classifier, checkpoint)
-    dataset = read_meta(checkpoint).get('dataset_meta') or {}
+    dataset = load_model(classifier, checkpoint).get('dataset_meta') or {}
     if 'classes' in dataset:
         classifier._dataset_meta = dataset
 
 
 def load_config(model: str | PathLike | Config) -> Config:
-    """A config of ours by its name, any by its path."""
-    if isinstance(model, Config):
-        return model.copy()
+    """A config of ours by its name, any by its path; of datasets in wrappers, it tests on the first itself.
+
+    There the inferencers of mmpretrain, mmseg and mmdet look for the pipeline and the names of the classes.
+    """
+    cfg = deepcopy(model) if isinstance(model, Config) else _from_file(model)
+    loader = cfg.get('test_dataloader') or {}
+    while {'dataset', 'datasets'} & loader.get('dataset', {}).keys():
+        wrapper = loader['dataset']
+        loader['dataset'] = wrapper['dataset'] if 'dataset' in wrapper else wrapper['datasets'][0]
+    return cfg
+
+
+def _from_file(model: str | PathLike) -> Config:
     path = Path(model)
     if path.suffix != '.py':
         path = find_config(str(model))

@@ -6,8 +6,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 from torch import nn
 
-from mmmixpro.utils.model_file import load_model, read_meta
-from mmmixpro.utils.weights import load_weights
+from mmmixpro.utils.model_file import load_model
 
 from .model import load_config
 
@@ -32,15 +31,18 @@ class StrictInferencer:
         # In place of mmengine's, which unpickles whatever the file holds and warns of what does not fit.
         model = MODELS.build(cfg.model)
         model.cfg = cfg
-        load_model(model, weights)
-        meta = read_meta(weights)
-        meta['dataset_meta'] = {**_dataset_meta(cfg), **meta.get('dataset_meta', {})}
-        # Theirs, for the names and colours of the classes.
-        self._load_weights_to_model(model, dict(state_dict=load_weights(weights), meta=meta), cfg)  # type: ignore[attr-defined]
+        meta = load_model(model, weights)
+        dataset = {**_dataset_meta(cfg), **(meta.pop('dataset_meta', None) or {})}
+        if dataset:
+            meta['dataset_meta'] = dataset
+        # Theirs, for the names and colours of the classes; where none are known, it warns.
+        self._load_weights_to_model(model, dict(state_dict=model.state_dict(), meta=meta), cfg)  # type: ignore[attr-defined]
         return model.to(device).eval()
 
 
 def _dataset_meta(cfg: Config) -> dict[str, Any]:
+    """Names and colours of the dataset that the config tests on, as far as it has them."""
     dataset = cfg.test_dataloader.dataset
     with DATASETS.switch_scope_and_registry(None) as registry:
-        return {**registry.get(dataset.type).METAINFO, **dataset.get('metainfo', {})}
+        kind = registry.get(dataset.type) if isinstance(dataset.type, str) else dataset.type
+    return {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {})}

@@ -3,15 +3,15 @@ from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 
 from mmmixpro.utils.model_file import load_model
-from mmmixpro.utils.weights import load_weights
 
 from .unwrap import unwrap_model
 
 
-def load_tested(runner: Runner, checkpoint: str) -> None:
-    """Load the model that is to be tested, in place of ``runner.load_checkpoint``.
+def load_whole_model(runner: Runner, checkpoint: str) -> None:
+    """Load the model that is to be tested, or trained from ``load_from``, in place of ``runner.load_checkpoint``.
 
-    mmengine's warns of what does not fit, and weights at random give figures too, which nobody would notice.
+    mmengine's runs what the file carries, and warns of what does not fit; weights at random give figures too, which
+    nobody would notice. Resuming needs mmengine's, which hands the state of the optimizer on.
 
     Args:
         runner: The runner.
@@ -22,6 +22,7 @@ def load_tested(runner: Runner, checkpoint: str) -> None:
         ValueError: If it does not fit the model, carries code or is none.
     """
     model = unwrap_model(runner)
-    load_model(model.module if isinstance(model, BaseTTAModel) else model, checkpoint)
-    # EMAHook tests a copy of its own.
-    runner.call_hook('after_load_checkpoint', checkpoint=dict(state_dict=load_weights(checkpoint)))
+    model = model.module if isinstance(model, BaseTTAModel) else model
+    load_model(model, checkpoint)
+    # EMAHook has a copy of its own.
+    runner.call_hook('after_load_checkpoint', checkpoint=dict(state_dict=model.state_dict()))

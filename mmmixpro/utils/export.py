@@ -19,8 +19,7 @@ from mmmixpro.version import __version__
 
 from .checkpoint import load_strictly
 from .convert_file import OURS_ALONE
-from .model_file import read_meta
-from .weights import load_weights
+from .weights import read_checkpoint
 from .writing import target_path, write_weights
 
 SUFFIXES = ['.pth', '.safetensors']
@@ -59,7 +58,8 @@ def export(config: str, checkpoint: str, targets: Sequence[str], part: str = 'ba
         )
     cfg = Config.fromfile(config)
     model = _build(cfg, config, PARTS[part])
-    weights = load_weights(checkpoint, advice='Give what training has saved, such as work_dirs/.../epoch_300.pth.')
+    advice = 'Give what training has saved, such as work_dirs/.../epoch_300.pth.'
+    weights, run = read_checkpoint(checkpoint, advice=advice)
     others = [f'{name}.*' for name, value in cfg.model.items() if isinstance(value, dict) and name not in model]
     report = load_strictly(
         model,
@@ -69,7 +69,8 @@ def export(config: str, checkpoint: str, targets: Sequence[str], part: str = 'ba
         "'backbone.' on. tools/model_converters/to_mmmixpro.py converts those of other libraries.",
         allow_unexpected=[*others, *OURS_ALONE],
     )
-    meta = dict(describe(cfg, config, checkpoint), part=part, parameters=sum(p.numel() for p in model.parameters()))
+    known = describe(cfg, config, checkpoint, run)
+    meta = dict(known, part=part, parameters=sum(p.numel() for p in model.parameters()))
     for path in paths:
         write_weights(model.state_dict(), path, meta)
     return report
@@ -87,56 +88,70 @@ def _build(cfg: Config, config: str, parts: Sequence[str]) -> nn.ModuleDict:
         return nn.ModuleDict({part: MODELS.build(model[part]) for part in parts if model.get(part)})
 
 
-def describe(cfg: Config, config: str, checkpoint: str) -> dict[str, Any]:
+def describe(cfg: Config, config: str, checkpoint: str, run: Mapping) -> dict[str, Any]:
     """What is known of a checkpoint: plain types only, and nothing that is not known.
 
     Args:
         cfg: The config.
         config: Its file.
-        checkpoint: The checkpoint. Of one that a runner has saved, more is known than of converted weights.
+        checkpoint: The checkpoint.
+        run: Its ``meta``. Of what a runner has saved, more is known than of converted weights.
 
     Returns:
         dict[str, Any]: ``config`` and ``exported_with``; of a run besides ``method``, ``data``, ``epoch`` and ``iter``,
-        ``seed``, ``time``, ``trained_with`` (mmengine), ``commit`` (of the repository that the run was started in),
-        ``dataset_meta`` (the names of the classes) and ``accuracy``, the metrics that the run's log, if it still
-        stands beside the checkpoint, has for its epoch or iteration.
+        ``seed``, ``time``, ``trained_with`` (mmengine), ``commit_of_working_directory`` (whatever repository the run
+        was started in, if any), ``dataset_meta`` (the names of the classes) and ``accuracy``, the metrics that the
+        run's log, if it still stands beside the checkpoint, has for its epoch or iteration.
     """
     libraries = dict(mmmixpro=__version__, torch=str(torch.__version__), mmcv=mmcv.__version__)
     libraries |= dict(mmengine=mmengine.__version__, mmpretrain=mmpretrain.__version__)
     path = Path(config).resolve()
     known: dict[str, Any] = dict(config=f'{path.parent.name}/{path.stem}', exported_with=libraries)
-    run = read_meta(checkpoint)
     if 'mmengine_version' not in run:
         return known
-    known |= dict(method=_method(cfg.model), data=_data(cfg.train_dataloader.dataset))
+    known['method'] = _method(cfg.model)
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset')
+    if dataset:
+        known['data'] = _data(dataset)
     known |= {key: run[key] for key in ('epoch', 'iter', 'seed', 'time') if isinstance(run.get(key), (int, str))}
-    # mmengine puts the hash behind its version.
-    commit = re.search(r'[0-9a-f]{40}$', run['mmengine_version'])
+    # mmengine puts a hash behind its version: of whatever repository it was started in, or 'unknown' without git.
+    version = str(run['mmengine_version']).removesuffix('unknown')
+    commit = re.search(r'[0-9a-f]{40}$', version)
     if commit:
-        known['commit'] = commit[0]
-    known['trained_with'] = f'mmengine {run["mmengine_version"][: commit.start() if commit else None]}'
+        known['commit_of_working_directory'] = commit[0]
+    known['trained_with'] = f'mmengine {version[: commit.start() if commit else None]}'
     classes = (run.get('dataset_meta') or {}).get('classes')
     if classes is not None:
         known['dataset_meta'] = dict(classes=[str(name) for name in classes])
-    accuracy = _accuracy(checkpoint, run, by_epoch=cfg.train_cfg.get('by_epoch', True))
+    logger = (cfg.get('default_hooks') or {}).get('logger') or {}
+    accuracy = _accuracy(checkpoint, run, logger.get('log_metric_by_epoch', True))
     return known | (dict(accuracy=accuracy) if accuracy else {})
 
 
 def _method(model: Mapping) -> str:
     """The classifier, its labels, and its augments with their shares."""
     mixing = model.get('train_cfg') or {}
-    augments = [augment['type'] for augment in mixing.get('augments') or []]
-    probs = mixing.get('probs') or [1 / len(augments)] * len(augments)
-    shares = [f'{name} {prob:g}' for name, prob in zip(augments, probs, strict=True)]
-    parts = [model['type'], *([model['labels']['type']] if model.get('labels') else []), *shares]
-    return ', '.join(parts)
+    augments, probs = (
+        [value] if isinstance(value, (Mapping, float)) else value or []
+        for value in (mixing.get('augments'), mixing.get('probs'))
+    )
+    probs = probs or [1 / len(augments) for _ in augments]
+    shares = [f'{_name(augment)} {prob:g}' for augment, prob in zip(augments, probs, strict=True)]
+    return ', '.join([*(_name(part) for part in (model, model.get('labels')) if part), *shares])
+
+
+def _name(part: Mapping) -> str:
+    """Name of a class, by which a config in Python's own syntax gives the class itself."""
+    return part['type'] if isinstance(part['type'], str) else part['type'].__name__
 
 
 def _data(dataset: Mapping) -> str:
-    """Class of the dataset, and which part of it; no paths of the machine that trained."""
+    """Classes of the datasets, and which parts of them; no paths of the machine that trained."""
     if 'dataset' in dataset:
         return _data(dataset['dataset'])
-    return ' '.join(filter(None, [dataset['type'], dataset.get('split')]))
+    if 'datasets' in dataset:
+        return ', '.join(map(_data, dataset['datasets']))
+    return ' '.join(filter(None, [_name(dataset), dataset.get('split')]))
 
 
 def _accuracy(checkpoint: str, run: Mapping, by_epoch: bool) -> dict[str, float]:
@@ -146,7 +161,9 @@ def _accuracy(checkpoint: str, run: Mapping, by_epoch: bool) -> dict[str, float]
     log = Path(checkpoint).expanduser().with_name(started) / 'vis_data/scalars.json' if started else None
     if log is None or not log.is_file():
         return {}
-    step = run['epoch'] if by_epoch else run['iter']
+    step = run.get('epoch' if by_epoch else 'iter')
+    if not step:  # in training by iterations, each validation is of epoch 0
+        return {}
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.strip()]
     # Lines of training have a learning rate.
     validated = [line for line in lines if 'lr' not in line and line.get('step') == step]

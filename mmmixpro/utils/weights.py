@@ -1,7 +1,8 @@
 # Copyright (c) MMMixPro contributors.
-"""Reading the weights of a checkpoint without running code that it may carry."""
+"""Reading a checkpoint without running code that it may carry."""
 
 import io
+import json
 import os
 import re
 from collections import OrderedDict
@@ -20,18 +21,10 @@ _SHOWN = 10
 def load_weights(
     checkpoint: str, prefix: str | None = None, map_location: str = 'cpu', advice: str = ''
 ) -> dict[str, Tensor]:
-    """Read the weights of a checkpoint, without running code that it may carry.
-
-    Reads what mmengine's runner saves, ``{'model': weights}`` and plain weights, and files of which the
-    name ends in ``.safetensors``. Of a run with
-    ``EMAHook`` these are the averaged weights, which the hook saves as ``state_dict``;
-    ``ema_state_dict``, where it puts the others, is ignored. Whatever else the process has allowed
-    ``torch.load`` to use, here it is a fixed list, and what is no weight becomes a stand-in.
+    """Read the weights of a checkpoint, or those below a prefix, see :func:`read_checkpoint`.
 
     Args:
-        checkpoint: A file, or an address of which :mod:`mmengine.fileio` has a backend
-            (``https://``, ``s3://``, ...), read by each rank and kept nowhere. Names in a model
-            zoo, such as ``torchvision://resnet50``, are not known here.
+        checkpoint: A file or an address, as :func:`read_checkpoint` takes it.
         prefix: Keep the keys below it, and take it off. None keeps all.
         map_location: Device to read to.
         advice: What to do where there is no such file.
@@ -43,8 +36,53 @@ def load_weights(
         FileNotFoundError: If there is no such file.
         ValueError: If it carries code, is no checkpoint, or has nothing below the prefix.
     """
+    weights, _ = read_checkpoint(checkpoint, map_location, advice)
+    if prefix is None:
+        return weights
+    prefix = prefix.removesuffix('.') + '.'
+    below = {key.removeprefix(prefix): v for key, v in weights.items() if key.startswith(prefix)}
+    if not below:
+        raise ValueError(
+            f'{checkpoint} has no key that begins with {prefix!r}: expected the weights there, '
+            f'found {listed(weights)}. Set `prefix` to where they are, or to None for all.'
+        )
+    return below
+
+
+def read_checkpoint(
+    checkpoint: str, map_location: str = 'cpu', advice: str = ''
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint once: its weights and what it says of itself, without running code that it may carry.
+
+    Reads what mmengine's runner saves, ``{'model': weights}`` and plain weights, and files of which the
+    name ends in ``.safetensors``. Of a run with
+    ``EMAHook`` the weights are the averaged weights, which the hook saves as ``state_dict``;
+    ``ema_state_dict``, where it puts the others, is ignored. Whatever else the process has allowed
+    ``torch.load`` to use, here it is a fixed list, and what is no weight becomes a stand-in.
+
+    Args:
+        checkpoint: A file, or an address of which :mod:`mmengine.fileio` has a backend
+            (``https://``, ``s3://``, ...), read by each rank and kept nowhere. Names in a model
+            zoo, such as ``torchvision://resnet50``, are not known here.
+        map_location: Device to read to.
+        advice: What to do where there is no such file.
+
+    Returns:
+        tuple[dict[str, Tensor], dict[str, Any]]: Weights by name; and a runner's ``meta`` or the metadata of a
+        ``.safetensors`` file, empty if it has none.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it carries code or is no checkpoint.
+    """
     file = _read(checkpoint, advice)
-    content = (_tensors if checkpoint.endswith('.safetensors') else _unpickle)(file, checkpoint, map_location)
+    content: Any
+    meta: Any
+    if checkpoint.endswith('.safetensors'):
+        content, meta = _tensors(file, checkpoint, map_location), _metadata(file)
+    else:
+        content = _unpickle(file, checkpoint, map_location)
+        meta = content.get('meta') if isinstance(content, dict) else None
     weights = content
     for key in ('state_dict', 'model'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -59,16 +97,7 @@ def load_weights(
     weights = {str(key): value for key, value in weights.items()}
     if all(key.startswith('module.') for key in weights):  # saved from inside DistributedDataParallel
         weights = {key.removeprefix('module.'): value for key, value in weights.items()}
-    if prefix is None:
-        return weights
-    prefix = prefix.removesuffix('.') + '.'
-    below = {key.removeprefix(prefix): v for key, v in weights.items() if key.startswith(prefix)}
-    if not below:
-        raise ValueError(
-            f'{checkpoint} has no key that begins with {prefix!r}: expected the weights there, '
-            f'found {listed(weights)}. Set `prefix` to where they are, or to None for all.'
-        )
-    return below
+    return weights, meta if isinstance(meta, dict) else {}
 
 
 def listed(keys: Iterable[str]) -> str:
@@ -136,6 +165,20 @@ def _tensors(content: bytes, checkpoint: str, map_location: str) -> dict[str, Te
     except safetensors.SafetensorError as error:
         raise ValueError(f'{checkpoint} is no checkpoint: expected weights as safetensors, found "{error}".') from error
     return {name: value.to(map_location) for name, value in weights.items()}
+
+
+def _metadata(content: bytes) -> dict[str, Any]:
+    """The metadata of a file that safetensors has read: its header is whole."""
+    # safetensors gives them of files alone, not of what was fetched. First comes the length of the header, 8 bytes.
+    end = 8 + int.from_bytes(content[:8], 'little')
+    return {key: _decoded(value) for key, value in json.loads(content[8:end]).get('__metadata__', {}).items()}
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _unpickle(content: bytes, checkpoint: str, map_location: str) -> Any:

@@ -7,9 +7,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from mmengine import fileio
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmseg.apis import MMSegInferencer
+from mmseg.datasets import PascalContextDataset, PascalContextDataset59
 
 from mmmixpro.apis import find_config
 from mmmixpro.apis.segmentation import SegInferencer
@@ -93,6 +95,48 @@ def test_names_and_colours_of_the_config(trained):
     assert len(infer.visualizer.dataset_meta['palette']) == 60
     infer = SegInferencer(cfg, path, device='cpu', dataset_name='ade20k')
     assert len(infer.visualizer.dataset_meta['palette']) == 150
+
+
+def test_the_checkpoint_is_read_once_and_strictly(trained, monkeypatch, capsys):
+    cfg, path, _ = trained(LINEAR)
+    # Of which mmengine's loader, which warns of them, has no use: only methods of training have.
+    saved = torch.load(path)
+    saved['state_dict']['labels.factor'] = torch.ones(1)
+    torch.save(saved, path)
+    read = []
+    get = fileio.get
+    monkeypatch.setattr(fileio, 'get', lambda file, **kwargs: read.append(file) or get(file, **kwargs))
+    SegInferencer(cfg, path, device='cpu')
+    assert read == [path]
+    assert 'unexpected key' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda dataset: dict(type='RepeatDataset', times=2, dataset=dataset),
+        lambda dataset: dict(type='ConcatDataset', datasets=[dict(type='RepeatDataset', times=2, dataset=dataset)]),
+        lambda dataset: dict(dataset, type=PascalContextDataset),
+        lambda dataset: dict(dataset, type=PascalContextDataset59, metainfo=PascalContextDataset.METAINFO),
+    ],
+    ids=['repeated', 'joined', 'class', 'metainfo'],
+)
+def test_names_and_colours_of_datasets_in_wrappers(wrap, trained):
+    cfg, path, _ = trained(LINEAR)
+    cfg.test_dataloader.dataset = wrap(cfg.test_dataloader.dataset)
+    before = cfg.pretty_text
+    infer = SegInferencer(cfg, path, device='cpu', show_progress=False)
+    assert infer.model.dataset_meta == PascalContextDataset.METAINFO
+    assert infer(IMAGE)['predictions'].shape == (60, 90)
+    assert cfg.pretty_text == before
+
+
+def test_without_any_names(trained):
+    """mmseg's then says what it takes instead."""
+    cfg, path, _ = trained(LINEAR)
+    cfg.test_dataloader.dataset.type = 'BaseSegDataset'
+    with pytest.warns(UserWarning, match='use classes of Cityscapes by default'):
+        SegInferencer(cfg, path, device='cpu')
 
 
 def test_segmentation_is_strict(trained, tmp_path):

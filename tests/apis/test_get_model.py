@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from mmengine import fileio
 from mmengine.config import Config
 from mmpretrain.apis import ModelHub
 from mmpretrain.models import ImageClassifier
@@ -111,6 +112,14 @@ def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
         get_model('deit-t', checkpoint, **{**SMALL, 'head': dict(in_channels=16, num_classes=4)})
     with pytest.raises(FileNotFoundError, match=r"No checkpoint at 'nowhere\.pth'"):
         get_model('deit-t', 'nowhere.pth', **SMALL)
+
+
+def test_the_checkpoint_is_read_once(checkpoint, monkeypatch):
+    read = []
+    get = fileio.get
+    monkeypatch.setattr(fileio, 'get', lambda path, **kwargs: read.append(path) or get(path, **kwargs))
+    assert get_model('mixpro/deit-t', checkpoint, **SMALL)._dataset_meta['classes'] == ['ant', 'bee', 'cat']
+    assert read == [checkpoint]
 
 
 def test_published_weights(checkpoint, monkeypatch):

@@ -118,6 +118,15 @@ def test_datasets_in_memory_are_rgb(config, checkpoint, images):
         np.testing.assert_array_equal(one.seen, other.seen)
 
 
+def test_datasets_in_wrappers(config, checkpoint, images):
+    path = checkpoint()
+    wrapped = config()
+    wrapped.test_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=wrapped.test_dataloader.dataset)
+    one, other = (ClassificationInferencer(cfg, path)(images[0])[0] for cfg in (config(), wrapped))
+    np.testing.assert_array_equal(one['pred_scores'], other['pred_scores'])
+    assert wrapped.test_dataloader.dataset.type == 'RepeatDataset'
+
+
 def test_a_window(config, checkpoint, images, monkeypatch):
     shown = []
     inferencer = ClassificationInferencer(config(), checkpoint())

@@ -164,6 +164,23 @@ def test_segmentation(exported):
     assert list((exported / 'drawn').rglob('*.jpg'))
 
 
+@pytest.mark.parametrize('document', ['docs/transfer.md', 'configs/README.md'])
+def test_methods_that_are_compared_share_no_folder(document, tmp_path):
+    blocks = re.findall(r'```bash\n(.*?)```', (ROOT / document).read_text(), re.DOTALL)
+    (loop,) = [text for text in blocks if 'MIXPRO_CHECKPOINT=' in text and 'segmenter' in text]
+    (tmp_path / 'tools').mkdir()
+    for name in ('train', 'test'):
+        script = tmp_path / f'tools/dist_{name}.sh'
+        script.write_text(f'#!/bin/sh\necho "{name} $MIXPRO_CHECKPOINT $*" >> runs.txt')
+        script.chmod(0o755)
+    subprocess.run(['bash', '-e', '-c', loop], cwd=tmp_path, check=True)
+    runs = [line.split() for line in (tmp_path / 'runs.txt').read_text().splitlines()]
+    trained = {checkpoint: rest[-1] for kind, checkpoint, *rest in runs if kind == 'train' and '--work-dir' in rest}
+    assert len(trained) == len(set(trained.values())) == 4
+    tested = {str(Path(rest[1]).parent) for kind, *rest in runs if kind == 'test'}
+    assert tested in (set(), set(trained.values()))
+
+
 def test_every_file_that_is_named_exists():
     files = set(re.findall(r'(?:configs|tools)/[\w./-]+\.(?:py|sh)', TEXT))
     assert len(files) > 8

@@ -17,7 +17,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
-from mmmixpro.utils.weights import load_weights
+from mmmixpro.utils.weights import load_weights, read_checkpoint
 
 
 class Payload:
@@ -135,6 +135,29 @@ def test_safetensors(tmp_path):
     torch.save(weights(), path)
     with pytest.raises(ValueError, match='is no checkpoint: expected weights as safetensors'):
         load_weights(path)
+
+
+def test_what_a_checkpoint_says_of_itself(save, tmp_path):
+    said = dict(epoch=3, dataset_meta=dict(classes=['ant']))
+    assert read_checkpoint(save(dict(state_dict=weights(), meta=said)))[1] == said
+    assert read_checkpoint(save(weights()))[1] == {}
+    path = str(tmp_path / 'checkpoint.safetensors')
+    safetensors.torch.save_file(weights(), path, dict(epoch='3', dataset_meta='{"classes": ["ant"]}', part='backbone'))
+    found, meta = read_checkpoint(path)
+    assert meta == dict(said, part='backbone')
+    assert found.keys() == weights().keys()
+    safetensors.torch.save_file(weights(), path)
+    assert read_checkpoint(path)[1] == {}
+
+
+@pytest.mark.parametrize('size', [0, 4, 8, 9, 60, -1])
+def test_half_a_file_of_safetensors(tmp_path, size):
+    """Cut within the length of its header, within the header, and within the tensors."""
+    path = tmp_path / 'checkpoint.safetensors'
+    safetensors.torch.save_file(weights(), path, dict(part='backbone'))
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match='is no checkpoint: expected weights as safetensors'):
+        read_checkpoint(str(path))
 
 
 class CfgNode(dict):
