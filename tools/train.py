@@ -71,10 +71,12 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
             )
         cfg.auto_scale_lr.enable = True
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
-        if cfg.load_from and not Path(cfg.load_from).is_file():
-            raise FileNotFoundError(f"--resume: expected a checkpoint, found no '{cfg.load_from}'.")
+        found = latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
+        if found and not Path(found).is_file():
+            raise FileNotFoundError(f"--resume: expected a checkpoint, found no '{found}'.")
+        # Where there is nothing yet to go on from, a run begins as its config says.
+        cfg.resume = bool(found)
+        cfg.load_from = found or cfg.get('load_from')
 
 
 @record  # torchrun's report names the error

@@ -70,8 +70,11 @@ def test_options_are_merged(planned):
 def test_resume_takes_a_file_or_the_last_checkpoint(planned, checkpoint, tiny):
     assert planned('--work-dir', 'work', '--resume').load_from == str(checkpoint)
     assert planned('--resume', checkpoint).load_from == str(checkpoint)
-    # A job that was requeued before its first checkpoint starts anew.
-    assert planned('--work-dir', 'fresh', '--resume').load_from is None
+    # A job that was requeued before its first checkpoint starts anew, as the config says.
+    fresh = planned('--work-dir', 'fresh', '--resume')
+    assert not fresh.resume and fresh.load_from is None
+    fresh = planned('--work-dir', 'fresh', '--resume', '--cfg-options', f'load_from={checkpoint}')
+    assert not fresh.resume and fresh.load_from == str(checkpoint)
     with pytest.raises(FileNotFoundError, match=r"found no 'nowhere\.pth'"):
         planned('--resume', 'nowhere.pth')
 
