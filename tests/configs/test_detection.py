@@ -96,7 +96,6 @@ def test_two_iterations_and_an_image(detector, size, name, load_config, pvt, coc
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec('faster_coco_eval') is None, reason='needs faster-coco-eval')
 def test_both_metrics_give_the_same_figures(coco):
     """Boxes and masks around the true one, more or less close to it."""
     cfg = Config.fromfile(CONFIGS / 'detection/mask-rcnn_pvt-s_fpn_1x_coco.py')
