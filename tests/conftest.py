@@ -1,12 +1,10 @@
 # Copyright (c) MMMixPro contributors.
 import random
-from collections import OrderedDict
 
+import globals_of_mmengine
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 
 import mmmixpro  # noqa: F401 (registers everything)
@@ -17,9 +15,7 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def own_globals(monkeypatch):
     """The default scope, the loggers and what a runner counts end with the test that makes them."""
-    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
-    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
-    monkeypatch.setattr(MessageHub, '_instance_dict', OrderedDict())
+    globals_of_mmengine.forget(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

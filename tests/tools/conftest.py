@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import globals_of_mmengine
 import numpy as np
 import pytest
 import torch
@@ -182,6 +183,7 @@ class Tiny:
             patch.setattr(sys, 'argv', argv)
             patch.setenv('TINY_ROOT', str(self.folder / 'data'))
             patch.delenv('LOCAL_RANK', raising=False)
+            globals_of_mmengine.forget(patch)
             runpy.run_path(argv[0], run_name='__main__')
 
     def kill_at(self, iteration, work_dir, *args, ranks=None, **kwargs):
