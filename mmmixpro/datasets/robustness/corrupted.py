@@ -71,14 +71,14 @@ class CorruptedDataset:
 
     Meta information: ``corruption`` and ``severity``. Of an image all corruptions follow each other, so that it is
     decoded and cropped once, and once more where a batch begins amid them. What is drawn depends on ``seed``, the
-    image's index, the corruption and the severity, not on what else is tested, on the worker or on the order.
+    image's index, the corruption and the severity, not on what else is tested, on the worker or on the order. Images
+    from files, which are read in BGR, are corrupted in RGB and turned back.
 
     Args:
         dataset: The test set, built or its config. Its pipeline ends in ``PackInputs`` and draws nothing.
         corruptions: Defaults to the 15 of ImageNet-C. The 4 extra ones are taken when they are named.
         severities: Out of 1 to 5.
         seed: Seed, at least 0.
-        to_rgb: Whether images are in BGR, as OpenCV reads them; that of ``data_preprocessor``. Corruptions expect RGB.
 
     Raises:
         ImportError: Without imagecorruptions-imaug.
@@ -91,12 +91,10 @@ class CorruptedDataset:
         corruptions: Sequence[str] = BENCHMARK,
         severities: Sequence[int] = SEVERITIES,
         seed: int = 0,
-        to_rgb: bool = True,
     ):
         _library()
         self.kinds = kinds(corruptions, severities)
         self.seed = seed
-        self.to_rgb = to_rgb
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         steps = list(getattr(getattr(self.dataset, 'pipeline', None), 'transforms', []))
         if not steps or not isinstance(steps[-1], PackInputs):
@@ -105,7 +103,7 @@ class CorruptedDataset:
                 f'images are corrupted; found {steps}.'
             )
         self.steps, self.pack = steps[:-1], steps[-1]
-        self._latest: tuple[int, dict] = (-1, {})
+        self._latest: tuple[int, dict, slice] = (-1, {}, slice(None))
 
     @property
     def metainfo(self) -> dict:
@@ -132,25 +130,25 @@ class CorruptedDataset:
         image, kind = self._locate(idx)
         key = (self.seed, image, zlib.crc32(kind[0].encode()), kind[1])
         seed = int(np.random.SeedSequence(key).generate_state(1)[0])
-        clean = self._clean(image)
-        # Channels the other way round, if need be, and back.
-        order = slice(None, None, -1 if self.to_rgb else 1)
+        clean, order = self._clean(image)
         rgb = np.ascontiguousarray(clean['img'][..., order])
         corrupted = np.array(corrupt(rgb, kind, seed)[..., order], order='C')
         return note(self.pack(dict(clean, img=corrupted)), corruption=kind[0], severity=kind[1])
 
-    def _clean(self, image: int) -> dict:
-        """What the pipeline has made of an image before it packs it; of the latest it is known."""
-        latest, clean = self._latest
+    def _clean(self, image: int) -> tuple[dict, slice]:
+        """What the pipeline makes of an image before it packs it, and the order of channels that makes it RGB."""
+        latest, clean, order = self._latest
         if latest != image:
             clean = self.dataset.get_data_info(image)
+            # A dataset that has its images in memory, like CIFAR-100, has them in RGB.
+            order = slice(None, None, 1 if 'img' in clean else -1)
             for step in self.steps:
                 clean = step(clean)
-            pixels = clean['img']
+            pixels = np.asarray(clean['img'])
             if pixels.dtype != np.uint8 or pixels.shape[2:] != (3,) or min(pixels.shape[:2]) < SMALLEST:
                 raise ValueError(
                     f'Expected images of (H, W, 3), uint8, at least {SMALLEST} px high and wide, to corrupt; the '
                     f'pipeline of {type(self.dataset).__name__} makes {pixels.shape} {pixels.dtype}.'
                 )
-            self._latest = (image, clean)
-        return clean
+            self._latest = (image, clean, order)
+        return clean, order

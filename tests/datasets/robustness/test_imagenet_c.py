@@ -88,13 +88,13 @@ def test_folders_of_different_lengths(make, imagenet, tmp_path):
     twice = tmp_path / f'fog/1/{wnids()[4]}'
     twice.unlink()
     twice.mkdir()
-    for name in ('b.png', 'a.png'):
+    for name in ('b.png', 'a.png', 'c.png'):
         (twice / name).symlink_to(next((imagenet / 'val' / wnids()[4]).iterdir()))
     dataset = make(root=tmp_path, corruptions=['fog'], severities=[1, 2, 3])
-    infos = [dataset.get_data_info(i) for i in (4, 5, 6, 1000, 1001, 2001)]
-    assert [info['gt_label'] for info in infos] == [4, 4, 5, 999, 0, 0]
-    assert [info['severity'] for info in infos] == [1, 1, 1, 1, 2, 3]
-    assert [info['img_path'][-5:] for info in infos[:2]] == ['a.png', 'b.png']
+    infos = [dataset.get_data_info(i) for i in (4, 5, 6, 7, 1001, 1002, 2002)]
+    assert [info['gt_label'] for info in infos] == [4, 4, 4, 5, 999, 0, 0]
+    assert [info['severity'] for info in infos] == [1, 1, 1, 1, 1, 2, 3]
+    assert [info['img_path'][-5:] for info in infos[:3]] == ['a.png', 'b.png', 'c.png']
 
 
 def test_zip_for_each_corruption(make, imagenet, tmp_path):
