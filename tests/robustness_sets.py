@@ -28,12 +28,12 @@ def shown(inputs):
     return int(blue[0] + 256 * green[0])
 
 
-def write_imagenet(root):
+def write_imagenet(root, side=36):
     """An image for each of the 1000 classes, in ``val/<wnid>``."""
     for index, wnid in enumerate(wnids()):
         folder = root / 'val' / wnid
         folder.mkdir(parents=True)
-        cv2.imwrite(str(folder / f'ILSVRC2012_val_{index:08d}.png'), np.full((36, 36, 3), colour(index), np.uint8))
+        cv2.imwrite(str(folder / f'ILSVRC2012_val_{index:08d}.png'), np.full((side, side, 3), colour(index), np.uint8))
 
 
 def link(root, imagenet, classes, name=str):
