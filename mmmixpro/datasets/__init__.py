@@ -4,7 +4,7 @@
 Importing it lets mmengine read ``zip://`` and ``lmdb://``.
 """
 
-from . import archives
+from . import archives, robustness
 from .content_maps import LoadContentMap, TrackedRandomResizedCrop
 from .transforms import (
     FastRandAugment,
@@ -21,4 +21,5 @@ __all__ = [
     'LoadContentMap',
     'TrackedRandomResizedCrop',
     'archives',
+    'robustness',
 ]

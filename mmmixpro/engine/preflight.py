@@ -7,6 +7,7 @@ import os
 import os.path as osp
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from mmengine import fileio
@@ -101,9 +102,12 @@ def check_data_paths(cfg: Config, dataloaders: tuple[str, ...]) -> None:
     for name in dataloaders:
         loader = cfg.get(name) or {}
         for dataset in _leaf_datasets(loader.get('dataset')):
-            for path in _paths(dataset, cfg.get('default_scope', 'mmengine')):
+            scope = cfg.get('default_scope', 'mmengine')
+            for path in _paths(dataset, scope):
                 if not fileio.exists(path):
-                    raise FileNotFoundError(_missing(cfg, name, dataset, path))
+                    # Our own datasets say how to get them.
+                    source = getattr(_class(dataset, scope), 'SOURCE', None)
+                    raise FileNotFoundError(_missing(cfg, name, dataset, path) + (f'. {source}' if source else ''))
 
 
 def _leaf_datasets(dataset: Any) -> Iterator[dict]:
@@ -118,10 +122,14 @@ def _leaf_datasets(dataset: Any) -> Iterator[dict]:
         yield from _leaf_datasets(child)
 
 
+def _class(dataset: dict, scope: str) -> Any:
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        return registry.get(dataset['type'])
+
+
 def _paths(dataset: dict, scope: str) -> list[str]:
     """What must exist before the dataset is built, joined as mmengine's ``BaseDataset`` does."""
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        cls = registry.get(dataset['type'])
+    cls = _class(dataset, scope)
     if not (isinstance(cls, type) and issubclass(cls, BaseDataset)):
         return []
     # Datasets that download themselves (CIFAR) and remote storage answer for their own paths.
@@ -140,7 +148,8 @@ def _missing(cfg: Config, loader: str, dataset: dict, path: str) -> str:
     # The environment variables whose values the path is made of.
     variables = re.findall(r'\{\{\s*\$(\w+)\s*:\s*(\S*?)\s*\}\}', cfg.text or '')
     values = {name: os.environ.get(name, default) for name, default in variables}
-    mends = [f'export {name}=/path/to/data' for name, value in values.items() if value in path]
+    parents = [Path(path), *Path(path).parents]
+    mends = [f'export {name}=/path/to/data' for name, value in values.items() if Path(value) in parents]
     mends.append(f'--cfg-options {loader}.dataset.data_root=/path/to/data')
     scheme, separator, folder = path.rpartition('://')  # zip://data/imagenet, or none
     folder = parent = osp.abspath(folder)

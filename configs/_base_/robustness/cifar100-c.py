@@ -1,0 +1,5 @@
+# CIFAR-100-C: $ROBUSTNESS_ROOT/cifar100-c/<corruption>.npy and labels.npy, for models of CIFAR-100.
+robustness = dict(
+    dataset=dict(type='CIFAR100C', data_root='{{$ROBUSTNESS_ROOT:data}}/cifar100-c'),
+    evaluator=[dict(type='CorruptionError', baseline=None)],
+)

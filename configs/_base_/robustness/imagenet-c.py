@@ -1,0 +1,10 @@
+# ImageNet-C: $ROBUSTNESS_ROOT/imagenet-c/<corruption>/<severity>/<wnid>/*. Its images are 224 px crops already and are
+# not resized and cropped once more, which is why the pipeline stands here.
+robustness = dict(
+    dataset=dict(
+        type='ImageNetC',
+        data_root='{{$ROBUSTNESS_ROOT:data}}/imagenet-c',
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='CenterCrop', crop_size=224), dict(type='PackInputs')],
+    ),
+    evaluator=[dict(type='CorruptionError')],
+)
