@@ -20,8 +20,9 @@ SKEWED = rng.beta(5, 1, 301)
 
 
 def right(confidence, seed=1):
-    """Right about as often as the square of the confidence."""
-    return np.random.RandomState(seed).rand(len(confidence)) < np.asarray(confidence) ** 2
+    """Now more, now less often right than confidence says: in a wrong bin, the gaps would cancel out otherwise."""
+    share = 0.5 + 0.5 * np.sin(50 * np.asarray(confidence))
+    return np.random.RandomState(seed).rand(len(confidence)) < share
 
 
 CASES = {
@@ -55,6 +56,16 @@ def test_against_the_oracle(metric, name, which, make_confident, evaluate):
     for value in values:
         expected = 100 * getattr(oracle, key)(confidence, correct, value)
         assert figures[f'{value}/{key}'] == pytest.approx(expected, abs=1e-11), value
+
+
+def test_bins_are_closed_above(make_confident, evaluate):
+    """By hand, 4 bins: 0 and 1/4 share the first, 3/8 and 1/2 the second; 3/4 and 1 have one each."""
+    confidence = [0.0, 0.25, 0.375, 0.5, 0.75, 1.0]
+    correct = [True, False, True, False, True, False]
+    gaps = [(0 + 0.25) - 1, (0.375 + 0.5) - 1, 0.75 - 1, 1]
+    metric = METRICS.build(dict(type='ExpectedCalibrationError', num_bins=4))
+    figures = evaluate([metric], make_confident(confidence, correct))
+    assert figures['calibration/ece'] == pytest.approx(100 * sum(map(abs, gaps)) / 6)
 
 
 @pytest.mark.parametrize('metric', [EQUAL_WIDTH, EQUAL_MASS, RMS], ids=lambda metric: metric[0])
