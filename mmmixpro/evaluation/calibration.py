@@ -116,27 +116,24 @@ class HendrycksRMSCalibrationError(RMSCalibrationError):
     For figures to set beside published ones; too low by what the most confident samples would add.
 
     Args:
-        bin_size: Samples per bin. With fewer than two full bins nothing is left, and the result is 0.
+        bin_size: Samples per bin. With fewer than two full bins nothing is left and the result is 0, with fewer than
+            one the original fails and there is none; a warning says so.
         subset: See :class:`ConfidenceMetric`, like ``kwargs``.
     """
 
     key = 'rms_hendrycks'
 
-    def calculate(self, confidence: ndarray, correct: ndarray) -> float:
-        """See the base.
-
-        Raises:
-            ValueError: If there is not one full bin, where the original fails.
-        """
-        total, size = len(confidence), self.bin_size
-        if total < size:
-            raise ValueError(
-                f'{type(self).__name__} expects at least one bin of {size} samples, found {total} samples: '
-                'give a smaller bin_size, or use RMSCalibrationError'
+    def summarize(self, rows: ndarray) -> dict:
+        bins = len(rows) // self.bin_size
+        if bins < 2:
+            message = (
+                f'of {len(rows)} samples, {bins} bins of {self.bin_size}, the last bin is left out: nothing is left'
             )
-        if total < 2 * size:
-            message = f'{type(self).__name__} leaves out the last bin, and {total} samples are one bin of {size}: 0'
-            print_log(message, logger='current', level=logging.WARNING)
+            print_log(f'{type(self).__name__}: {message}', logger='current', level=logging.WARNING)
+        return super().summarize(rows) if bins else {}
+
+    def calculate(self, confidence: ndarray, correct: ndarray) -> float:
+        total, size = len(confidence), self.bin_size
         order = np.argsort(confidence)
         confidence, correct = confidence[order], correct[order]
         error = 0.0

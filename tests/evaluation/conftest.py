@@ -1,7 +1,10 @@
 # Copyright (c) MMMixPro contributors.
+import logging
+
 import pytest
 import torch
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmpretrain.structures import DataSample
 
 
@@ -43,3 +46,20 @@ def evaluate():
         return evaluator.evaluate(len(samples))
 
     return evaluate
+
+
+@pytest.fixture
+def warnings_of():
+    """What a call writes into mmengine's log."""
+
+    def warnings_of(call):
+        lines = []
+        handler = logging.Handler(logging.WARNING)
+        handler.emit = lambda record: lines.append(record.getMessage())
+        logger = MMLogger.get_current_instance()
+        logger.addHandler(handler)
+        result = call()
+        logger.removeHandler(handler)
+        return result, '\n'.join(lines)
+
+    return warnings_of

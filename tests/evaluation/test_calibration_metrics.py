@@ -78,10 +78,17 @@ def test_fewer_samples_than_a_bin(metric, num, make_confident, evaluate):
     assert figures == {f'calibration/{key}': pytest.approx(100 * expected, abs=1e-11)}
 
 
-def test_the_original_needs_a_full_bin(make_confident, evaluate):
-    metric = METRICS.build(dict(type='HendrycksRMSCalibrationError'))
-    with pytest.raises(ValueError, match='at least one bin of 100 samples, found 99 samples: give a smaller bin_size'):
-        evaluate([metric], make_confident(SKEWED[:99], right(SKEWED[:99])))
+@pytest.mark.parametrize(('num', 'bins', 'figures'), [
+    (99, 0, {}), (100, 1, {'calibration/rms_hendrycks': 0}), (199, 1, {'calibration/rms_hendrycks': 0}),
+])  # fmt: skip
+def test_the_original_needs_two_bins(num, bins, figures, make_confident, evaluate, warnings_of):
+    """Of less it says nothing, and so does a warning; other metrics are not held up."""
+    metrics = [METRICS.build(dict(type=cls)) for _, cls, _ in (HENDRYCKS, EQUAL_WIDTH)]
+    samples = make_confident(SKEWED[:num], right(SKEWED[:num]))
+    found, warnings = warnings_of(lambda: evaluate(metrics, samples))
+    assert found.pop('calibration/ece') > 0
+    assert found == figures
+    assert f'of {num} samples, {bins} bins of 100, the last bin is left out: nothing is left' in warnings
 
 
 def test_what_the_original_code_gives():

@@ -1,10 +1,7 @@
 # Copyright (c) MMMixPro contributors.
-import logging
-
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MMLogger
 from mmpretrain.registry import METRICS
 from oracles import robustness as oracle
 
@@ -31,23 +28,6 @@ def figures_of(make_samples, evaluate):
         return evaluate([METRICS.build(dict(type='CorruptionError', **kwargs))], samples)
 
     return figures_of
-
-
-@pytest.fixture
-def warnings_of():
-    """What a call writes into mmengine's log."""
-
-    def warnings_of(call):
-        lines = []
-        handler = logging.Handler(logging.WARNING)
-        handler.emit = lambda record: lines.append(record.getMessage())
-        logger = MMLogger.get_current_instance()
-        logger.addHandler(handler)
-        result = call()
-        logger.removeHandler(handler)
-        return result, '\n'.join(lines)
-
-    return warnings_of
 
 
 def test_against_the_oracle(figures_of):
