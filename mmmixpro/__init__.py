@@ -14,7 +14,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 # `_base_ = 'mmmixpro::...'` is resolved through this table, before a config's `custom_imports` run.
 MODULE2PACKAGE['mmmixpro'] = 'mmmixpro'
 
-from . import attention, datasets, engine, labels, mixing, models, registry
+from . import attention, datasets, engine, evaluation, labels, mixing, models, registry
 from .utils import checkpoint
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     'checkpoint',
     'datasets',
     'engine',
+    'evaluation',
     'labels',
     'mixing',
     'models',

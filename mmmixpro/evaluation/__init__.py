@@ -1,0 +1,4 @@
+# Copyright (c) MMMixPro contributors.
+from .compact_accuracy import CompactAccuracy
+
+__all__ = ['CompactAccuracy']
