@@ -1,6 +1,7 @@
 # Copyright (c) MMMixPro contributors.
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
@@ -12,6 +13,20 @@ from mmmixpro.datasets.patches import KINDS, Kind, as_grid, exact, occlude, rand
 
 from .saliency import Saliency
 from .settings_loop import SettingsTestLoop, sample_indices
+
+
+class Setting(NamedTuple):
+    """How images are shown to the model.
+
+    Attributes:
+        kind: Which patches are hidden.
+        ratio: Share of them.
+        keys: Names of the results; several where they are one.
+    """
+
+    kind: Kind
+    ratio: float
+    keys: list[str]
 
 
 @LOOPS.register_module()
@@ -58,29 +73,33 @@ class OcclusionTestLoop(SettingsTestLoop):
         unknown = [kind for kind in kinds if kind not in KINDS]
         if unknown or not kinds or len(set(kinds)) < len(kinds):
             raise ValueError(f'kinds={list(kinds)} must be some of {list(KINDS)}, each once.')
-        if not ratios or len({exact(ratio) for ratio in ratios}) < len(ratios):
+        percents = [f'{100 * float(exact(ratio)):g}' for ratio in ratios]
+        if not ratios or len(set(percents)) < len(percents):
             raise ValueError(f'ratios={list(ratios)} must be shares of the patches in [0, 1], each once.')
         if seed < 0:
             raise ValueError(f'seed={seed} must not be negative.')
         self.grid = as_grid(grid)
         self.seed = seed
-        #: Name and kind, ratio, and the keys of what they give. Without patches hidden, or shown, all kinds are one.
-        self.settings: list[tuple[str, float, list[str]]] = []
-        for ratio in ratios:
-            keys = [f'occlusion/{kind}/{100 * float(exact(ratio)):g}' for kind in kinds]
+        self.settings: list[Setting] = []
+        for ratio, percent in zip(ratios, percents, strict=True):
+            keys = [f'occlusion/{kind}/{percent}' for kind in kinds]
             if exact(ratio) in (0, 1):
-                self.settings.append((kinds[0], ratio, keys))
+                # Where nothing is hidden, or all, the kinds are one.
+                self.settings.append(Setting(KINDS[kinds[0]], ratio, keys))
             else:
-                self.settings += [(kind, ratio, [key]) for kind, key in zip(kinds, keys, strict=True)]
-        self.kinds: dict[str, Kind] = {kind: KINDS[kind] for kind in kinds}
+                self.settings += [Setting(KINDS[kind], ratio, [key]) for kind, key in zip(kinds, keys, strict=True)]
+        #: Which orders are asked for: by salience (True), at random (False).
+        self.orders = {KINDS[kind].salient for kind in kinds}
         self.saliency: Saliency | None = None
-        if any(kind.salient for kind in self.kinds.values()):
+        if True in self.orders:
             if saliency is None:
                 raise ValueError(
                     f"kinds={list(kinds)} need to know what is salient: set saliency, or kinds=['random']."
                 )
             self.saliency = TASK_UTILS.build(saliency)
-        super().__init__(runner, dataloader, evaluator, [key for *_, keys in self.settings for key in keys], fp16)
+        super().__init__(
+            runner, dataloader, evaluator, [key for setting in self.settings for key in setting.keys], fp16
+        )
 
     def prepare(self) -> None:
         super().prepare()
@@ -90,20 +109,17 @@ class OcclusionTestLoop(SettingsTestLoop):
     def describe(self) -> str:
         """Grid, seed, and what tells the salient patches."""
         parts = [f'{self.grid[0]} x {self.grid[1]} patches']
-        if any(not kind.salient for kind in self.kinds.values()):
+        if False in self.orders:
             parts.append(f'random by seed {self.seed}')
         if self.saliency is not None:
             parts.append(f'salient by {self.saliency.describe()}')
         return ', '.join(parts)
 
     def judge_batch(self, images: Tensor, data_batch: dict) -> list:
-        ranks = {
-            salient: self._ranks(salient, images, data_batch) for salient in {k.salient for k in self.kinds.values()}
-        }
+        ranks = {salient: self._ranks(salient, images, data_batch) for salient in self.orders}
         outputs: list = []
         # From the last to the first, which is what hooks are given: in the order of the defaults, whole images.
-        for name, ratio, keys in reversed(self.settings):
-            kind = self.kinds[name]
+        for kind, ratio, keys in reversed(self.settings):
             hidden = kind.hide(ranks[kind.salient], ratio)
             outputs = self.judge(keys, occlude(images, hidden, self.grid), data_batch)
         return outputs
