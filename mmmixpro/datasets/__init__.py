@@ -6,6 +6,7 @@ Importing it lets mmengine read ``zip://`` and ``lmdb://``.
 
 from . import archives, robustness
 from .content_maps import LoadContentMap, TrackedRandomResizedCrop
+from .occlusion import NonSalientOcclusion, RandomOcclusion, SalientOcclusion, TrackedCenterCrop
 from .transforms import (
     FastRandAugment,
     FastRandomErasing,
@@ -19,6 +20,10 @@ __all__ = [
     'FastRandomFlip',
     'FastRandomResizedCrop',
     'LoadContentMap',
+    'NonSalientOcclusion',
+    'RandomOcclusion',
+    'SalientOcclusion',
+    'TrackedCenterCrop',
     'TrackedRandomResizedCrop',
     'archives',
     'robustness',

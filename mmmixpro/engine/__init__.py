@@ -8,10 +8,12 @@ from .hooks import (
     MixSwitchRecipeHook,
     PreflightHook,
 )
+from .loops import AdversarialTestLoop, OcclusionTestLoop
 from .optim_constructor import MergedOptimWrapperConstructor
 from .optim_wrapper import AsyncOptimWrapper
 
 __all__ = [
+    'AdversarialTestLoop',
     'AsyncOptimWrapper',
     'AtomicLocalBackend',
     'CompileHook',
@@ -20,5 +22,6 @@ __all__ = [
     'MergedOptimWrapperConstructor',
     'MixProgressHook',
     'MixSwitchRecipeHook',
+    'OcclusionTestLoop',
     'PreflightHook',
 ]

@@ -8,12 +8,14 @@ from .calibration import (
     HendrycksRMSCalibrationError,
     RMSCalibrationError,
 )
+from .compact_accuracy import CompactAccuracy
 from .corruption import CorruptionError
 from .ood import OODAUPR
 from .subset import SubsetAccuracy
 
 __all__ = [
     'AURRA',
+    'CompactAccuracy',
     'CorruptionError',
     'EqualMassCalibrationError',
     'ExpectedCalibrationError',
