@@ -1,5 +1,6 @@
 # Copyright (c) MMMixPro contributors.
 from .atomic_backend import AtomicLocalBackend
+from .collate import default_collate, pseudo_collate
 from .hooks import (
     CompileHook,
     DeferredRuntimeInfoHook,
@@ -24,4 +25,6 @@ __all__ = [
     'MixSwitchRecipeHook',
     'OcclusionTestLoop',
     'PreflightHook',
+    'default_collate',
+    'pseudo_collate',
 ]
