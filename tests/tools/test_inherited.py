@@ -20,7 +20,9 @@ data_preprocessor = dict(num_classes=5)
 """
 
 
-@pytest.mark.parametrize('base', ['mmmixpro::mixpro/deit-t_8xb128_in1k.py', 'mmpretrain::deit/deit-tiny_4xb256_in1k.py'])
+@pytest.mark.parametrize(
+    'base', ['mmmixpro::mixpro/deit-t_8xb128_in1k.py', 'mmpretrain::deit/deit-tiny_4xb256_in1k.py']
+)
 def test_inherited_recipe_trains_and_is_tested(tiny, base):
     name = base.split(':')[0]
     config = tiny.folder / f'{name}.py'
