@@ -67,6 +67,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
 def use_tta(cfg: Config) -> None:
     """Wrap the model for test-time augmentation: a classifier sees each image and its mirror."""
     dataset = cfg.test_dataloader.dataset
+    if 'pipeline' not in dataset:
+        raise ValueError(f'--tta sets the pipeline of the test set, and {dataset.type} has none. Test without it.')
     if cfg.get('default_scope') == 'mmpretrain':
         flips = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
         *pipeline, pack = deepcopy(dataset.pipeline)

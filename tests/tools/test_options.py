@@ -128,6 +128,16 @@ def test_tta_averages_an_image_and_its_mirror(tiny, checkpoint):
     torch.testing.assert_close(tta, (plain + mirrored) / 2)
 
 
+def test_tta_of_a_wrapped_set_is_refused(tiny, checkpoint):
+    config = tiny.config.with_stem('wrapped')
+    config.write_text(
+        "_base_ = 'tiny.py'\nimages = _base_.dataset\nimages['pipeline'] = _base_.test_pipeline\n"
+        "test_dataloader = dict(dataset=dict(_delete_=True, type='CorruptedDataset', dataset=images))\n"
+    )
+    with pytest.raises(ValueError, match='--tta sets the pipeline of the test set, and CorruptedDataset has none'):
+        tiny.tool('test.py', config, checkpoint, '--tta')
+
+
 def test_predictions_are_drawn(tiny, checkpoint):
     tiny.tool('test.py', tiny.config, checkpoint, '--show-dir', 'drawn')
 
