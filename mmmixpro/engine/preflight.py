@@ -99,11 +99,17 @@ def check_data_paths(cfg: Config, dataloaders: tuple[str, ...]) -> None:
         FileNotFoundError: If a path is missing.
     """
     for name in dataloaders:
-        loader = cfg.get(name) or {}
-        for dataset in _leaf_datasets(loader.get('dataset')):
-            for path in _paths(dataset, cfg.get('default_scope', 'mmengine')):
-                if not fileio.exists(path):
-                    raise FileNotFoundError(_missing(cfg, name, dataset, path))
+        for dataset, path in data_paths(cfg, name):
+            if not fileio.exists(path):
+                raise FileNotFoundError(_missing(cfg, name, dataset, path))
+
+
+def data_paths(cfg: Config, dataloader: str) -> Iterator[tuple[dict, str]]:
+    """Config of each dataset of a data loader, with each folder or file that it needs."""
+    loader = cfg.get(dataloader) or {}
+    for dataset in _leaf_datasets(loader.get('dataset')):
+        for path in _paths(dataset, cfg.get('default_scope', 'mmengine')):
+            yield dataset, path
 
 
 def _leaf_datasets(dataset: Any) -> Iterator[dict]:

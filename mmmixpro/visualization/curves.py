@@ -1,11 +1,8 @@
 # Copyright (c) MMMixPro contributors.
 """What mmengine logged during training, and its curves."""
 
-import html
 import json
-import re
 from collections.abc import Iterable
-from io import StringIO
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .figure import STYLE
+from .figure import STYLE, to_svg
 
 METRICS = {
     'accuracy/top1': 'top-1 accuracy (%)',
@@ -98,13 +95,7 @@ def _plot(stages: list[dict], key: str, title: str) -> str:
         steps, values = zip(*stage[key], strict=True)
         ax.plot(steps, values, linewidth=1.6, marker=marker, markersize=3, **look)
     dress(ax, title, _unit(stages, key))
-    file = StringIO()
-    # Names in an SVG are the page's; the salt keeps those of different plots apart.
-    with mpl.rc_context({'svg.hashsalt': title}):
-        figure.savefig(file, format='svg', metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type')))
-    svg = file.getvalue()
-    svg = re.sub(r'<g id="[^"]*"', '<g', svg[svg.index('<svg') :])
-    return svg.replace('<svg', f'<svg role="img" aria-label="{html.escape(title)}"', 1)
+    return to_svg(figure, title)
 
 
 def _unit(stages: list[dict], key: str) -> str:

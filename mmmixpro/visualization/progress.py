@@ -12,11 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .curves import curve, dress
-from .figure import STYLE
+from .figure import COLOURS, STYLE
 
 LOGS = ('scalars.json', 'vis_data/scalars.json', '*/vis_data/scalars.json')
 SHARE = 'mix/share_'
-COLOURS = ('#1f5fbf', '#c2571a', '#0f766e', '#7c3aed', '#b4245d', '#475569')
 
 
 def read_progress(path: str | Path) -> list[dict]:
