@@ -61,16 +61,6 @@ def image_grid(heights: Sequence[float], columns: int) -> tuple[Figure, np.ndarr
     return figure, axes
 
 
-def check_suffix(path: Path) -> None:
-    """Refuse, before the work begins, a file that no figure can be written to.
-
-    Raises:
-        ValueError: If the name ends otherwise than in .svg, .pdf or .png.
-    """
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"--out takes one of {', '.join(SUFFIXES)}, got '{path}'.")
-
-
 def write_figure(figure: Figure, path: Path) -> None:
     """Write a figure with all that stands around it, by the ending of the name; text stays text in an SVG."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +81,7 @@ def to_svg(figure: Figure, title: str) -> str:
     """
     file = StringIO()
     # Names in an SVG are the page's; the salt keeps those of different plots apart.
-    with mpl.rc_context({'svg.hashsalt': title}):
+    with mpl.rc_context(STYLE | {'svg.hashsalt': title}):
         figure.savefig(file, format='svg', metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type')))
     svg = file.getvalue()
     svg = re.sub(r'<g id="[^"]*"', '<g', svg[svg.index('<svg') :])

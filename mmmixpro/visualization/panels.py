@@ -67,6 +67,12 @@ def plot_panels(panels: Sequence[Panel], columns: int = 1) -> Figure:
         ax.remove()
     if legend:
         figure.legend(
-            list(handles.values()), list(handles), loc='outside lower center', ncols=beside, frameon=False, fontsize=8
+            list(handles.values()),
+            list(handles),
+            loc='outside lower center',
+            ncols=beside,
+            frameon=False,
+            fontsize=8,
+            handlelength=2.6,
         )
     return figure

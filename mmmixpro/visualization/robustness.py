@@ -162,9 +162,9 @@ def occlusion_tables(record: Mapping) -> Iterator[Table]:
         names = [model['name'] for model in record['models']]
         values = {name: dict(points) for name, points in lines.items()}
         rows: list[Row] = [
-            (f'{percent:g}', [values.get(name, {}).get(percent) for name in names]) for percent in percents
+            (f'{percent:g} %', [values.get(name, {}).get(percent) for name in names]) for percent in percents
         ]
-        yield Table(f'{kind.capitalize()} patches dropped', '% dropped', names, rows)
+        yield Table(f'{kind.capitalize()} patches dropped', 'dropped', names, rows)
 
 
 def tables(record: Mapping) -> list[Table]:
