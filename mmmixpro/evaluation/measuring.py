@@ -54,6 +54,7 @@ def measure(cfg: Config, title: str, console: Console) -> dict[str, Any]:
     for dataset, path in data_paths(cfg, 'test_dataloader'):
         if not fileio.exists(path):
             return dict(status='skipped', reason=f"{dataset['type']} expects '{path}', which is not there.")
+    Path(cfg.work_dir, 'error.txt').unlink(missing_ok=True)
     printed = io.StringIO()
     bar = Progress(*COLUMNS, console=console, transient=True, disable=not console.is_terminal)
     # Entered first, the bar takes the console as it is.
