@@ -26,7 +26,7 @@ SIDE, GAP = 1.3, 0.06  # width of an image in inches; space between two, as a sh
 DPI = 200
 COLOURS = ('#1f5fbf', '#c2571a', '#0f766e', '#7c3aed', '#b4245d', '#475569')
 STYLES = ('-', '--', ':', '-.')
-SUFFIXES = ('.svg', '.pdf', '.png')
+SUFFIXES = ('.svg', '.png', '.pdf')
 
 
 def looks() -> Iterator[dict[str, str]]:
