@@ -19,6 +19,7 @@ from mmengine.device import get_device
 from mmengine.dist import all_gather_object, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -53,7 +54,10 @@ def measure(cfg: Config, title: str, console: Console) -> dict[str, Any]:
     """
     for dataset, path in data_paths(cfg, 'test_dataloader'):
         if not fileio.exists(path):
-            return dict(status='skipped', reason=f"{dataset['type']} expects '{path}', which is not there.")
+            # Our own datasets say how to get them.
+            source = getattr(DATASETS.get(dataset['type']), 'SOURCE', '')
+            reason = f"{dataset['type']} expects '{path}', which is not there. {source}".rstrip()
+            return dict(status='skipped', reason=reason)
     Path(cfg.work_dir, 'error.txt').unlink(missing_ok=True)
     printed = io.StringIO()
     bar = Progress(*COLUMNS, console=console, transient=True, disable=not console.is_terminal)
