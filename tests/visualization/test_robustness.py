@@ -98,7 +98,7 @@ def test_the_papers_figures_do_not_stand_alone():
 def test_one_column_for_each_model():
     table = suite_table(some_record(), 'corruption')
     assert table.columns == ['CutMix', 'MixPro']
-    assert table.rows == [('fog', [40.0, 40.0]), ('gaussian noise', [50.0, 51.0]), ('mean error ↓', [45.0, 45.0])]
+    assert table.rows == [('fog', [40.0, 40.0]), ('gaussian noise', [50.0, 51.0]), ('mean ↓', [45.0, 45.0])]
     assert suite_table(some_record(), 'adversarial') is None
 
 
