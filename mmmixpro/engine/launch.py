@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.dist import init_dist, is_distributed
 from mmengine.logging import print_log
 from mmengine.registry import METRICS, RUNNERS
 from mmengine.runner import Runner
@@ -61,11 +62,12 @@ def load_config(args: argparse.Namespace, dataloaders: tuple[str, ...]) -> Confi
     use_faster_coco(cfg)
     for name in dataloaders:
         if cfg.get(name) is not None:
-            _set_dataloader_defaults(cfg, name, args)
+            set_dataloader_defaults(cfg, name, args)
     return cfg
 
 
-def _set_dataloader_defaults(cfg: Config, name: str, args: argparse.Namespace) -> None:
+def set_dataloader_defaults(cfg: Config, name: str, args: argparse.Namespace) -> None:
+    """Fill in what a data loader leaves open, as the command line says, see :func:`add_arguments`."""
     loader = cfg[name]
     loader.setdefault('pin_memory', get_device() == 'cuda')
     # Training workers end with the epoch, or a resumed run would differ; see EpochSeedHook.
@@ -147,21 +149,32 @@ def build_runner(cfg: Config) -> Runner:
         ValueError: If ranks without GPU are launched otherwise than by torchrun.
     """
     if cfg.launcher != 'none' and get_device() == 'cpu':
-        _use_gloo(cfg)
+        open_process_group(cfg)
+        wrapper = cfg.get('model_wrapper_cfg') or dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+        cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
-def _use_gloo(cfg: Config) -> None:
-    """Open the process group here: mmengine would call ``torch.cuda.set_device`` first."""
+def open_process_group(cfg: Config) -> None:
+    """Open the process group of a launched run, which its runners then share; once it is open, do nothing.
+
+    Without a GPU here and not in mmengine's own function, which would call ``torch.cuda.set_device`` first.
+
+    Raises:
+        ValueError: If ranks without GPU are launched otherwise than by torchrun.
+    """
+    if cfg.launcher == 'none' or is_distributed():
+        return
+    if get_device() != 'cpu':
+        init_dist(cfg.launcher, **(cfg.get('env_cfg') or {}).get('dist_cfg', {}))
+        return
     if cfg.launcher != 'pytorch':
         raise ValueError(
             f'--launcher {cfg.launcher} needs a GPU for each rank, found none. On CPUs, use '
             'tools/dist_train.sh or tools/dist_test.sh.'
         )
     torch.distributed.init_process_group('gloo')
-    wrapper = cfg.get('model_wrapper_cfg') or dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
-    cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)

@@ -100,14 +100,19 @@ def check_data_paths(cfg: Config, dataloaders: tuple[str, ...]) -> None:
         FileNotFoundError: If a path is missing.
     """
     for name in dataloaders:
-        loader = cfg.get(name) or {}
-        for dataset in _leaf_datasets(loader.get('dataset')):
-            scope = cfg.get('default_scope', 'mmengine')
-            for path in _paths(dataset, scope):
-                if not fileio.exists(path):
-                    # Our own datasets say how to get them.
-                    source = getattr(_class(dataset, scope), 'SOURCE', None)
-                    raise FileNotFoundError(_missing(cfg, name, dataset, path) + (f'. {source}' if source else ''))
+        for dataset, path in data_paths(cfg, name):
+            if not fileio.exists(path):
+                # Our own datasets say how to get them.
+                source = getattr(_class(dataset, cfg.get('default_scope', 'mmengine')), 'SOURCE', None)
+                raise FileNotFoundError(_missing(cfg, name, dataset, path) + (f'. {source}' if source else ''))
+
+
+def data_paths(cfg: Config, dataloader: str) -> Iterator[tuple[dict, str]]:
+    """Config of each dataset of a data loader, with each folder or file that it needs."""
+    loader = cfg.get(dataloader) or {}
+    for dataset in _leaf_datasets(loader.get('dataset')):
+        for path in _paths(dataset, cfg.get('default_scope', 'mmengine')):
+            yield dataset, path
 
 
 def _leaf_datasets(dataset: Any) -> Iterator[dict]:

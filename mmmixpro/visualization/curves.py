@@ -1,11 +1,8 @@
 # Copyright (c) MMMixPro contributors.
 """What mmengine logged during training, and its curves."""
 
-import html
 import json
-import re
 from collections.abc import Iterable
-from io import StringIO
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -15,8 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .figure import STYLE
+from .figure import STYLE, to_svg
 
+LOGS = ('scalars.json', 'vis_data/scalars.json', '*/vis_data/scalars.json')
+NO_LOG = (
+    "Expected a training log '<timestamp>/vis_data/scalars.json' in '{path}', found none. Give the work_dir of a run "
+    'that uses LocalVisBackend and has begun to train, or the file scalars.json itself.'
+)
 METRICS = {
     'accuracy/top1': 'top-1 accuracy (%)',
     'mIoU': 'mIoU (%)',
@@ -51,11 +53,38 @@ def read_scalars(work_dir: str | Path) -> list[dict]:
     # Timestamps are written so that they sort by time.
     logs = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     if not logs:
-        raise FileNotFoundError(
-            f"Expected a training log '<timestamp>/vis_data/scalars.json' in '{work_dir}', found "
-            'none. Give the work_dir of a run that uses LocalVisBackend and has begun to train.'
-        )
+        raise FileNotFoundError(NO_LOG.format(path=work_dir))
     return [json.loads(line) for line in logs[-1].read_text().splitlines()]
+
+
+def read_run(path: str | Path) -> tuple[list[dict], list[dict]]:
+    """Read what a run logged; where it was resumed, of all its parts, one after another.
+
+    Args:
+        path: Its work folder, a folder of one of its parts, or a file ``scalars.json``.
+
+    Returns:
+        tuple[list[dict], list[dict]]: Entries of training and of validation, see :func:`read_scalars`.
+
+    Raises:
+        FileNotFoundError: If there is no log.
+    """
+    path = Path(path)
+    # Timestamps are written so that they sort by time.
+    logs = [path] if path.is_file() else [log for pattern in LOGS for log in sorted(path.glob(pattern))]
+    if not logs:
+        raise FileNotFoundError(NO_LOG.format(path=path))
+    training: list[dict] = []
+    validation: list[dict] = []
+    for log in logs:
+        for text in log.read_text().splitlines():
+            entry = json.loads(text)
+            entries = training if 'loss' in entry else validation
+            # A resumed part says anew what came after its checkpoint.
+            while entries and entries[-1]['step'] >= entry['step']:
+                entries.pop()
+            entries.append(entry)
+    return training, validation
 
 
 def curve(scalars: Iterable[dict], key: str) -> list[list[float]]:
@@ -98,13 +127,7 @@ def _plot(stages: list[dict], key: str, title: str) -> str:
         steps, values = zip(*stage[key], strict=True)
         ax.plot(steps, values, linewidth=1.6, marker=marker, markersize=3, **look)
     dress(ax, title, _unit(stages, key))
-    file = StringIO()
-    # Names in an SVG are the page's; the salt keeps those of different plots apart.
-    with mpl.rc_context({'svg.hashsalt': title}):
-        figure.savefig(file, format='svg', metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type')))
-    svg = file.getvalue()
-    svg = re.sub(r'<g id="[^"]*"', '<g', svg[svg.index('<svg') :])
-    return svg.replace('<svg', f'<svg role="img" aria-label="{html.escape(title)}"', 1)
+    return to_svg(figure, title)
 
 
 def _unit(stages: list[dict], key: str) -> str:

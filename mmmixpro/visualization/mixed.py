@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from mmpretrain.models.utils import ClsDataPreprocessor
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,7 +24,6 @@ from mmmixpro.structures import MixPlan
 from .figure import STYLE, image_grid, to_png
 
 
-@torch.no_grad()
 @mpl.rc_context(STYLE)
 def draw_mixed(
     classifier: MixClassifier,
@@ -33,6 +33,20 @@ def draw_mixed(
     mixer: BatchMixer | None = None,
     seed: int = 0,
 ) -> bytes:
+    """Draw a batch as the classifier sees it when mixed: a PNG of :func:`mixed_figure`, whose arguments it takes."""
+    return to_png(mixed_figure(classifier, images, labels, class_names, mixer, seed))
+
+
+@torch.no_grad()
+@mpl.rc_context(STYLE)
+def mixed_figure(
+    classifier: MixClassifier,
+    images: Tensor,
+    labels: Tensor,
+    class_names: Sequence[str],
+    mixer: BatchMixer | None = None,
+    seed: int = 0,
+) -> Figure:
     """Draw a batch as the classifier sees it when mixed, one column for each image.
 
     From top to bottom: the image, its partner, the mixed image with the borders between the two,
@@ -51,23 +65,11 @@ def draw_mixed(
         mixer: Draws what to mix; None takes the first mixer of the classifier's augments.
         seed: Seed of the draw.
 
-    Returns:
-        bytes: A PNG.
-
     Raises:
         TypeError: If the classifier is no :class:`MixClassifier`.
         ValueError: If there is no mixer, or if the backbone has no class attention.
     """
-    if not isinstance(classifier, MixClassifier):
-        raise TypeError(f'draw_mixed expects a MixClassifier or PALClassifier, got {type(classifier).__name__}.')
-    if mixer is None:
-        augments = classifier.augment.augments
-        mixer = next((augment for augment in augments if isinstance(augment, BatchMixer)), None)
-    if mixer is None:
-        raise ValueError(
-            "Expected a mixer among the classifier's train_cfg.augments, found none. Give one: "
-            'draw_mixed(..., mixer=MixProBatchAugment(mask_size=...)).'
-        )
+    mixer = _check(classifier, mixer)
     scores = F.one_hot(labels, classifier.data_preprocessor.num_classes).float()
     plan, mixed, attention, logits = _forward(classifier, images, scores, mixer, seed)
     weights = _weights(classifier, plan, attention, logits, scores)
@@ -85,7 +87,42 @@ def draw_mixed(
         column[3].set_xlabel('\n'.join(lines), linespacing=1.35)
     for ax, name in zip(axes[:, 0], ('image', 'partner', 'mixed', 'attention'), strict=True):
         ax.set_ylabel(name)
-    return to_png(figure)
+    return figure
+
+
+@torch.no_grad()
+def batch_alpha(classifier: MixClassifier, images: Tensor, labels: Tensor, seed: int = 0) -> list[float]:
+    """How far attention is trusted for each image of a mini-batch (Fig. 2b of MixPro), in eval mode.
+
+    Args:
+        classifier: A classifier with progressive labels.
+        images: ``(N, 3, H, W)`` as its data preprocessor returns them.
+        labels: ``(N,)`` int64 class indices.
+        seed: Seed of the draw.
+
+    Raises:
+        TypeError: If the classifier is no :class:`MixClassifier`.
+        ValueError: If its labels have no alpha, or if it has no mixer.
+    """
+    mixer = _check(classifier, None)
+    scores = F.one_hot(labels, classifier.data_preprocessor.num_classes).float()
+    plan, _, attention, logits = _forward(classifier, images, scores, mixer, seed)
+    alpha = getattr(classifier.labels(plan, attention, logits, scores), 'alpha', None)
+    if alpha is None:
+        raise ValueError(f'{type(classifier.labels).__name__} have no alpha. Give a config with PALClassifier.')
+    return alpha.tolist()
+
+
+def _check(classifier: MixClassifier, mixer: BatchMixer | None) -> BatchMixer:
+    """The mixer, or the first one of the classifier, which is one of ours."""
+    if not isinstance(classifier, MixClassifier):
+        raise TypeError(f'Drawing expects a MixClassifier or PALClassifier, got {type(classifier).__name__}.')
+    if mixer is None and not classifier.mixers:
+        raise ValueError(
+            "Expected a mixer among the classifier's train_cfg.augments, found none. Give one: "
+            'draw_mixed(..., mixer=MixProBatchAugment(mask_size=...)).'
+        )
+    return classifier.mixers[0] if mixer is None else mixer
 
 
 def _forward(

@@ -1,9 +1,8 @@
 # Copyright (c) MMMixPro contributors.
 """How mixing and labels went in training, from what ``MixProgressHook`` logged."""
 
-import json
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, groupby
 from pathlib import Path
 
 import matplotlib as mpl
@@ -11,19 +10,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .curves import curve, dress
-from .figure import STYLE
+from .curves import curve, dress, read_run
+from .figure import COLOURS, STYLE
 
-LOGS = ('scalars.json', 'vis_data/scalars.json', '*/vis_data/scalars.json')
 SHARE = 'mix/share_'
-COLOURS = ('#1f5fbf', '#c2571a', '#0f766e', '#7c3aed', '#b4245d', '#475569')
 
 
 def read_progress(path: str | Path) -> list[dict]:
     """Read what a run logged of mixing; where it was resumed, of all its parts, one after another.
 
     Args:
-        path: Its work folder, a folder of one of its parts, or a file ``scalars.json``.
+        path: As :func:`~mmmixpro.visualization.curves.read_run` takes it.
 
     Returns:
         list[dict]: A line of the log each: the columns of ``MixProgressHook``, ``step`` and others; in order.
@@ -32,24 +29,7 @@ def read_progress(path: str | Path) -> list[dict]:
         FileNotFoundError: If there is no log.
         ValueError: If it says nothing of mixing.
     """
-    path = Path(path)
-    # Timestamps are written so that they sort by time.
-    logs = [path] if path.is_file() else [log for pattern in LOGS for log in sorted(path.glob(pattern))]
-    if not logs:
-        raise FileNotFoundError(
-            f"Expected a training log '<timestamp>/vis_data/scalars.json' in '{path}', found none. Give the work_dir "
-            'of a run that uses LocalVisBackend and has begun to train, or the file scalars.json itself.'
-        )
-    lines: list[dict] = []
-    for log in logs:
-        for text in log.read_text().splitlines():
-            entry = json.loads(text)
-            if 'mix/acc' not in entry:
-                continue
-            # A resumed part says anew what came after its checkpoint.
-            while lines and lines[-1]['step'] >= entry['step']:
-                lines.pop()
-            lines.append(entry)
+    lines = [line for line in read_run(path)[0] if 'mix/acc' in line]
     if not lines:
         raise ValueError(
             f"'{path}' tells nothing of mixing: expected columns such as mix/lam and mix/acc. They come from "
@@ -61,40 +41,50 @@ def read_progress(path: str | Path) -> list[dict]:
 
 
 def average_lines(lines: Sequence[dict], num: int) -> list[dict]:
-    """Take ``num`` lines of the log as one, for logs of many; what is left at the end is one of its own.
+    """Take ``num`` lines of the log as one, for logs of many; what is left at the end is one of its own."""
+    return [_average(group := lines[start : start + num], group[-1]['step']) for start in range(0, len(lines), num)]
 
-    Each line counts the same; the spread of alpha is that of all their images, not the mean of theirs.
+
+def average_epochs(lines: Sequence[dict]) -> list[dict]:
+    """Take the lines of an epoch as one, whose ``step`` is the epoch.
+
+    Raises:
+        ValueError: If a line tells no epoch, as those of training by iteration.
     """
-    averaged = []
-    for start in range(0, len(lines), num):
-        group = lines[start : start + num]
-        merged = dict(step=group[-1]['step'])
-        for key in sorted({key for line in group for key in line if key.startswith('mix/')}):
-            # What had no batch has a share, of zero; other values tell of the lines that have them.
-            values = [line.get(key, 0.0) for line in group if key in line or key.startswith(SHARE)]
-            merged[key] = float(np.mean(values))
-        if 'mix/alpha' in merged:
-            alpha = np.array([[line['mix/alpha'], line['mix/alpha_std']] for line in group if 'mix/alpha' in line])
-            merged['mix/alpha_std'] = float(np.sqrt(alpha[:, 0].var() + (alpha[:, 1] ** 2).mean()))
-        averaged.append(merged)
-    return averaged
+    if any('epoch' not in line for line in lines):
+        raise ValueError('Expected lines with their epoch, found those of a run that trains by iteration: no epochs.')
+    return [_average(list(group), epoch) for epoch, group in groupby(lines, lambda line: line['epoch'])]
+
+
+def _average(group: Sequence[dict], step: int) -> dict[str, float]:
+    """Each line counts the same; the spread of alpha is that of all their images, not the mean of theirs."""
+    merged: dict[str, float] = dict(step=step)
+    for key in sorted({key for line in group for key in line if key.startswith('mix/')}):
+        # What had no batch has a share, of zero; other values tell of the lines that have them.
+        values = [line.get(key, 0.0) for line in group if key in line or key.startswith(SHARE)]
+        merged[key] = float(np.mean(values))
+    if 'mix/alpha' in merged:
+        alpha = np.array([[line['mix/alpha'], line['mix/alpha_std']] for line in group if 'mix/alpha' in line])
+        merged['mix/alpha_std'] = float(np.sqrt(alpha[:, 0].var() + (alpha[:, 1] ** 2).mean()))
+    return merged
 
 
 @mpl.rc_context(STYLE)
-def plot_progress(runs: Mapping[str, Sequence[dict]]) -> Figure:
-    """Draw runs over their iterations: lambda, alpha, accuracy, and which augments mixed.
+def plot_progress(runs: Mapping[str, Sequence[dict]], unit: str = 'iteration', columns: int = 2) -> Figure:
+    """Draw runs over their iterations or epochs: lambda, alpha, accuracy, and which augments mixed.
 
-    Alpha is drawn with a band of one standard deviation to either side (Fig. 2a and 2b of MixPro); lambda by area
+    Alpha is drawn with a band of one standard deviation to either side (Fig. 2a of MixPro); lambda by area
     as a dotted line, by attention as a full one. Plots that none of the runs has values for are left out.
 
     Args:
-        runs: Of each run by its name, the lines that :func:`read_progress` gives.
+        runs: Of each run by its name, the lines that :func:`read_progress` gives, or averages of them.
+        unit: What their ``step`` counts.
+        columns: How many plots stand side by side.
     """
     keys = {key for lines in runs.values() for line in lines for key in line}
     draws = [('λ: share of the own image, mean', _plot_lambda)] if 'mix/lam' in keys else []
     draws += [('α: trust in attention, mean ± std', _plot_alpha)] if 'mix/alpha' in keys else []
     draws += [('accuracy against the mixed label (%)', _plot_accuracy)]
-    columns = 2
     rows = -(-(len(draws) + len(runs)) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.5 * rows), layout='constrained')
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -102,18 +92,18 @@ def plot_progress(runs: Mapping[str, Sequence[dict]]) -> Figure:
         ax = axes.pop(0)
         for (name, lines), colour in zip(runs.items(), cycle(COLOURS), strict=False):
             draw(ax, lines, name if len(runs) > 1 else '', colour)
-        _finish(ax, title)
+        _finish(ax, title, unit)
     for name, lines in runs.items():
         ax = axes.pop(0)
         _plot_shares(ax, lines)
-        _finish(ax, 'share of the batches (%)' + (f', {name}' if len(runs) > 1 else ''))
+        _finish(ax, 'share of the batches (%)' + (f', {name}' if len(runs) > 1 else ''), unit)
     for ax in axes:
         ax.remove()
     return figure
 
 
-def _finish(ax: Axes, title: str) -> None:
-    dress(ax, title, 'iteration')
+def _finish(ax: Axes, title: str, unit: str) -> None:
+    dress(ax, title, unit)
     legend = ax.get_legend()
     if legend:
         legend.set_frame_on(True)  # shares leave no room beside it

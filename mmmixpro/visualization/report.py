@@ -1,16 +1,42 @@
 # Copyright (c) MMMixPro contributors.
-"""The page that the demo ends with."""
+"""Pages of HTML that need no other file and no network, and the one that the demo ends with."""
 
 import base64
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mmmixpro.engine.atomic_backend import AtomicLocalBackend
 
 from .curves import plot_curves
 
 
+def write_page(path: str | Path, template: str, **values: Any) -> None:
+    """Write a page, whole or not at all.
+
+    Args:
+        path: The file to write.
+        template: A file beside this one, made on ``page.html.j2``, whose look all pages share.
+        **values: What the template asks for.
+
+    Raises:
+        jinja2.UndefinedError: If one of these is missing.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(base64=_base64, duration=_duration)
+    page = environment.get_template(template).render(**values)
+    AtomicLocalBackend().put(page.encode(), str(path))
+
+
 def write_report(path: str | Path, results: dict, pictures: list[tuple[str, str, bytes]]) -> None:
-    """Write results, curves and pictures as one HTML file that needs no other and no network.
+    """Write results, curves and pictures of the demo as one HTML file.
 
     Args:
         path: The file to write.
@@ -24,18 +50,7 @@ def write_report(path: str | Path, results: dict, pictures: list[tuple[str, str,
     Raises:
         jinja2.UndefinedError: If ``results`` lack one of these.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(base64=_base64, duration=_duration)
-    page = environment.get_template('report.html.j2').render(
-        **results, curves=plot_curves(results['stages']), pictures=pictures
-    )
-    Path(path).write_text(page, encoding='utf-8')
+    write_page(path, 'report.html.j2', **results, curves=plot_curves(results['stages']), pictures=pictures)
 
 
 def _base64(png: bytes) -> str:

@@ -53,6 +53,12 @@ def test_several_machines(started):
     ]  # fmt: skip
 
 
+def test_robustness_of_several_models(started):
+    lines = started('dist_robustness.sh', 'a.py', 'a.pth', '2', '--also', 'b.py', 'b.pth').stdout.splitlines()
+    arguments = ['a.py', 'a.pth', '--launcher', 'pytorch', '--also', 'b.py', 'b.pth']
+    assert lines[4:-1] == [str(TOOLS / 'analysis/robustness.py'), *arguments]
+
+
 def test_port_can_be_given(started):
     assert '--master_port=1234' in started('dist_train.sh', 'a.py', '2', PORT='1234').stdout
 
@@ -67,7 +73,9 @@ def test_slurm(started, script, tool):
     assert lines[-1 - len(last) - 3 : -1] == [*last, '--launcher', 'slurm', '--amp']
 
 
-@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'])
+@pytest.mark.parametrize(
+    'script', ['dist_train.sh', 'dist_test.sh', 'dist_robustness.sh', 'slurm_train.sh', 'slurm_test.sh']
+)
 def test_too_few_arguments_print_the_usage(started, script):
     run = started(script, 'a.py')
     assert run.returncode == 2

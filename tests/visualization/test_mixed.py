@@ -12,6 +12,7 @@ from mmmixpro.attention import class_attention
 from mmmixpro.mixing import MixProBatchAugment, TransMixBatchAugment
 from mmmixpro.structures import MixPlan
 from mmmixpro.visualization import draw_mixed, mixed
+from mmmixpro.visualization.mixed import batch_alpha
 
 NAMES = ['ant', 'bee', 'cat', 'dog', 'eel', 'fox', 'a very long name of a gnu']
 NORMALISE = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
@@ -95,6 +96,20 @@ def test_attention_and_weights(build, figure, vit_cfg, pvt_cfg, backbone):
         for line, (name, value) in zip(caption[2:], values.items(), strict=True):
             drawn = re.fullmatch(rf'{name} (\d\.\d\d)', line)
             assert float(drawn[1]) == pytest.approx(value.item(), abs=0.0051)
+
+
+def test_alpha_of_a_batch_is_what_is_drawn(build, figure):
+    model, images, labels, _ = build()
+    alpha = batch_alpha(model, images, labels, seed=3)
+    axes, _ = figure(model, images, labels, seed=3)
+    assert [f'α {value:.2f}' for value in alpha] == [caption[4] for caption in captions(axes)]
+    assert len(set(alpha)) == 4
+
+
+def test_labels_without_alpha(build):
+    model, images, labels, _ = build(type='MixClassifier')
+    with pytest.raises(ValueError, match='AreaLabels have no alpha'):
+        batch_alpha(model, images, labels)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from mmmixpro.visualization import average_lines, plot_progress, read_progress
+from mmmixpro.visualization.progress import average_epochs
 
 
 def line(step, **values):
@@ -102,3 +103,17 @@ def test_average():
 def test_averaged_shares_of_what_came_later():
     first, second = line(5, share_a=1.0), line(10, share_a=0.5, share_b=0.5)
     assert average_lines([first, second], 2)[0]['mix/share_b'] == pytest.approx(0.25)
+
+
+def test_epochs():
+    """As the lines of an epoch, however many they are, averaged by number; drawn over epochs."""
+    epochs = [dict(entry, epoch=epoch) for entry, epoch in zip(LINES, (1, 1, 2), strict=True)]
+    first, second = average_epochs(epochs)
+    assert (first['step'], second['step']) == (1, 2)
+    assert {**first, 'step': 10} == average_lines(LINES, 2)[0]
+    assert {**second, 'step': 15} == average_lines(LINES[2:], 1)[0]
+    figure = plot_progress({'run': [first, second]}, 'epoch', columns=1)
+    assert {ax.get_xlabel() for ax in figure.axes} == {'epoch'}
+    assert plots(figure)['α: trust in attention, mean ± std'].lines[0].get_xydata().tolist() == [[1, 0.1], [2, 0.3]]
+    with pytest.raises(ValueError, match='trains by iteration: no epochs'):
+        average_epochs(LINES)

@@ -1,0 +1,214 @@
+# Copyright (c) MMMixPro contributors.
+"""Tables and curves of what ``tools/analysis/robustness.py`` has measured, and their page.
+
+A record is what the tool writes as JSON: ``command``, ``date``, ``device``, ``versions``, ``suites`` (their names), and
+``models``, each with ``name``, ``config``, ``checkpoint``, ``sha256`` and, by the name of each suite, ``status``:
+``'done'``, with ``metrics`` in percent, ``images``, ``seconds`` and ``settings``; ``'skipped'`` or ``'failed'``, with
+the ``reason``; or ``'pending'``.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .figure import to_svg
+from .panels import Panel, plot_panels
+from .report import write_page
+
+# Of the paper's Table 5: title, suite, metric; DeiT-S, TransMix-DeiT-S, MixPro-DeiT-S.
+TABLE_5 = [
+    ('top-1 ↑', 'imagenet-a', 'imagenet-a/top1', (19.1, 21.1, 22.4)),
+    ('calibration error ↓', 'imagenet-a', 'imagenet-a/rms', (32.0, 31.2, 30.3)),
+    ('AURRA ↑', 'imagenet-a', 'imagenet-a/aurra', (23.8, 28.8, 32.4)),
+    ('AUPR ↑, ImageNet-O', 'imagenet-o', 'imagenet-o/aupr', (20.9, 21.9, 23.1)),
+]
+PAPER = ('DeiT-S', 'TransMix-DeiT-S', 'MixPro-DeiT-S')
+KINDS = ('random', 'salient', 'non-salient')
+# By suite: how it is headed. Those of one's own are headed by their names.
+TITLES = {
+    'calibration': 'Calibration',
+    'corruption': 'Corruptions made on the fly: top-1 error',
+    'imagenet-c': 'ImageNet-C: top-1 error',
+    'cifar100-c': 'CIFAR-100-C: top-1 error',
+    'adversarial': 'Adversarial images',
+    'imagenet-a': 'ImageNet-A',
+    'imagenet-o': 'ImageNet-O',
+    'imagenet-r': 'ImageNet-R',
+    'imagenet-sketch': 'ImageNet-Sketch',
+    'imagenet-v2': 'ImageNet-V2',
+}
+# Others are called as their last part.
+METRICS = {
+    'calibration/ece': 'expected calibration error ↓',
+    'calibration/ece_mass': 'the same, bins of equal counts ↓',
+    'calibration/rms': 'RMS calibration error ↓',
+    'calibration/rms_hendrycks': 'the same, without the last bin ↓',
+    'imagenet-a/top1': 'top-1 among its 200 classes ↑',
+    'imagenet-a/top1_all': 'top-1 among all classes ↑',
+    'imagenet-a/rms': 'RMS calibration error ↓',
+    'imagenet-a/rms_hendrycks': 'the same, without the last bin ↓',
+    'imagenet-a/aurra': 'AURRA ↑',
+    'imagenet-o/aupr': 'AUPR ↑',
+    'imagenet-r/top1': 'top-1 among its 200 classes ↑',
+    'imagenet-r/top1_all': 'top-1 among all classes ↑',
+    'imagenet-sketch/top1': 'top-1 ↑',
+    'imagenet-v2/top1': 'top-1 ↑',
+    'corruption/error': 'mean ↓',
+    'corruption/mce': 'mCE, relative to AlexNet ↓',
+    'adversarial/clean': 'top-1, images as they are ↑',
+    'adversarial/fgsm': 'top-1 under FGSM ↑',
+    'adversarial/pgd': 'top-1 under PGD ↑',
+}
+
+
+Row = tuple[str, list[float | None]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures in rows and columns; None where nothing was measured.
+
+    Attributes:
+        title: Its heading.
+        corner: What the rows are.
+        columns: Their headings.
+        rows: Heading and figures of each.
+        paper: Rows that are not measured here, but the paper's.
+        notes: What the figures hang on, see :func:`notes`.
+    """
+
+    title: str
+    corner: str
+    columns: list[str]
+    rows: list[Row]
+    paper: Sequence[Row] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def stacked(self) -> bool:
+        """Whether a row becomes a list where there is no room for so many columns."""
+        return len(self.columns) > 3 or max(map(len, self.columns)) > 12
+
+
+def metrics_of(model: Mapping, suite: str) -> dict[str, float | None]:
+    """What a suite has measured of a model, nothing if it has not been run."""
+    return model['suites'].get(suite, {}).get('metrics') or {}
+
+
+def table_5(record: Mapping) -> Table | None:
+    """The paper's Table 5: a row for each model; None if nothing of it was measured."""
+    rows = [(m['name'], [metrics_of(m, suite).get(key) for _, suite, key, _ in TABLE_5]) for m in record['models']]
+    if not any(value is not None for _, values in rows for value in values):
+        return None
+    paper: list[Row] = [(name, [values[i] for *_, values in TABLE_5]) for i, name in enumerate(PAPER)]
+    return Table('Natural adversarial examples', 'model', [title for title, *_ in TABLE_5], rows, paper)
+
+
+def suite_table(record: Mapping, suite: str) -> Table | None:
+    """All metrics of a suite: a row for each, a column for each model; None if nothing was measured."""
+    measured = [metrics_of(model, suite) for model in record['models']]
+    keys = list(dict.fromkeys(key for metrics in measured for key in metrics))
+    if not keys:
+        return None
+    rows = [
+        (METRICS.get(key, key.rpartition('/')[2].replace('_', ' ')), [m.get(key) for m in measured]) for key in keys
+    ]
+    return Table(
+        TITLES.get(suite, suite), '%', [model['name'] for model in record['models']], rows, notes=notes(record, suite)
+    )
+
+
+def notes(record: Mapping, suite: str) -> list[str]:
+    """What the figures of a suite hang on, of which models if they differ: what was salient, how strong attacks are."""
+    said: dict[str, list[str]] = {}
+    for model in record['models']:
+        note = model['suites'].get(suite, {}).get('note')
+        if note:
+            said.setdefault(note, []).append(model['name'])
+    if len(said) == 1:
+        return [f'{note}.' for note in said]
+    return [f'{", ".join(names)}: {note}.' for note, names in said.items()]
+
+
+def occlusion_curves(record: Mapping) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Pairs of percent of patches dropped and top-1, by kind of occlusion and by model."""
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for kind in KINDS:
+        prefix = f'occlusion/{kind}/'
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for model in record['models']:
+            metrics = metrics_of(model, 'occlusion')
+            points = sorted(
+                (float(key.removeprefix(prefix)), value)
+                for key, value in metrics.items()
+                if key.startswith(prefix) and value is not None
+            )
+            if points:
+                lines[model['name']] = points
+        if lines:
+            curves[kind] = lines
+    return curves
+
+
+def occlusion_panels(record: Mapping) -> list[Panel]:
+    """The paper's Fig. 3: a panel for each kind of occlusion, a line for each model."""
+    return [
+        Panel(f'{kind.capitalize()} patches dropped: top-1 (%)', 'patches dropped (%)', lines, marker='o')
+        for kind, lines in occlusion_curves(record).items()
+    ]
+
+
+def occlusion_tables(record: Mapping) -> Iterator[Table]:
+    """The figures behind the curves."""
+    for kind, lines in occlusion_curves(record).items():
+        percents = sorted({percent for points in lines.values() for percent, _ in points})
+        names = [model['name'] for model in record['models']]
+        values = {name: dict(points) for name, points in lines.items()}
+        rows: list[Row] = [
+            (f'{percent:g} %', [values.get(name, {}).get(percent) for name in names]) for percent in percents
+        ]
+        yield Table(f'{kind.capitalize()} patches dropped', 'dropped', names, rows)
+
+
+def tables(record: Mapping) -> list[Table]:
+    """All tables but those of the occlusion, in the order of the suites."""
+    others = [suite_table(record, suite) for suite in record['suites'] if suite != 'occlusion']
+    return [table for table in (table_5(record), *others) if table is not None]
+
+
+def unmeasured(record: Mapping) -> list[tuple[str, str, str, str]]:
+    """Model, suite, status and reason of what there is no figure of."""
+    return [
+        (model['name'], name, result['status'], result.get('reason', ''))
+        for model in record['models']
+        for name, result in model['suites'].items()
+        if result['status'] != 'done'
+    ]
+
+
+def write_robustness(path: str | Path, record: Mapping) -> None:
+    """Write a record as one HTML file that needs no other and no network.
+
+    Raises:
+        jinja2.UndefinedError: If something is missing in the record.
+    """
+    panels: Sequence[Panel] = occlusion_panels(record)
+    write_page(
+        path,
+        'robustness.html.j2',
+        record=record,
+        tables=tables(record),
+        curves='\n'.join(to_svg(plot_panels([panel]), panel.title) for panel in panels),
+        occlusion=list(occlusion_tables(record)),
+        notes=notes(record, 'occlusion'),
+        unmeasured=unmeasured(record),
+        settings_shown=settings_shown,
+        zip=zip,
+    )
+
+
+def settings_shown(settings: Mapping) -> str:
+    """What a suite sets, and the pipeline; the model is known by its config."""
+    shown = {key: settings[key] for key in ('dataset', 'test_evaluator', 'test_cfg', 'seed')}
+    return json.dumps(shown, indent=1, ensure_ascii=False)
