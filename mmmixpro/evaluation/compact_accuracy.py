@@ -21,7 +21,7 @@ class CompactAccuracy(BaseMetric):
         prefix: In front of the names; ``'accuracy'`` by default.
 
     Raises:
-        ValueError: At the first batch, if the model has fewer classes than ``topk``.
+        ValueError: If a label is none of the model's classes, or if these are fewer than ``topk``.
     """
 
     default_prefix = 'accuracy'
@@ -36,6 +36,11 @@ class CompactAccuracy(BaseMetric):
         labels = torch.cat([sample['gt_label'] for sample in data_samples]).cpu()
         if max(self.topk) > scores.size(1):
             raise ValueError(f'topk={self.topk} asks for more classes than the {scores.size(1)} of the model.')
+        if not ((labels >= 0) & (labels < scores.size(1))).all():
+            raise ValueError(
+                f'Expected labels of the {scores.size(1)} classes of the model, found {labels.min()} to '
+                f'{labels.max()}: the test set has other classes than the model.'
+            )
         values, classes = scores.topk(max(self.topk), 1)
         found = (classes == labels[:, None]) & (values > 0)
         hits = torch.stack([found[:, :k].any(1) for k in self.topk], 1)

@@ -28,7 +28,7 @@ from mmmixpro.engine.loading import load_whole_model
 from mmmixpro.engine.preflight import data_paths
 
 COLUMNS = (
-    TextColumn('{task.description}'),
+    TextColumn('{task.description}', markup=False),
     BarColumn(),
     MofNCompleteColumn(),
     TimeElapsedColumn(),
@@ -106,7 +106,7 @@ def _build(cfg: Config, watch: Hook, warnings: logging.Handler) -> Runner:
     runner.logger.addHandler(warnings)
     runner.register_hook(watch)
     runner.load_checkpoint = partial(load_whole_model, runner)
-    assert runner.test_loop is not None  # builds it
+    _ = runner.test_loop  # builds it
     return runner
 
 

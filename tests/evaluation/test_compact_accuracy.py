@@ -47,3 +47,9 @@ def test_more_classes_than_there_are():
     metric = CompactAccuracy(topk=(1, 5))
     with pytest.raises(ValueError, match=r'topk=\(1, 5\) asks for more classes than the 3'):
         metric.process(None, [sample.to_dict() for sample in samples(torch.rand(2, 3), [0, 1])])
+
+
+@pytest.mark.parametrize('label', [-1, 7])
+def test_labels_of_another_set(label):
+    with pytest.raises(ValueError, match='Expected labels of the 7 classes of the model'):
+        CompactAccuracy().process(None, [sample.to_dict() for sample in samples(torch.rand(2, 7), [0, label])])

@@ -68,6 +68,9 @@ tool, *commands = sys.argv[1:]
 for command in commands:
     sys.argv = [tool, *command.split()]
     runpy.run_path(tool, run_name='__main__')
+# Neither leaves while the other still talks to it.
+distributed.barrier()
+distributed.destroy_process_group()
 """
 
 
@@ -133,6 +136,7 @@ def test_attacks(run, capsys):
     assert 'pgd: eps 8/255, 5 steps of 3/255, random start by seed 0' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_ranks_find_the_same(run, run_ranks):
     assert run_ranks() == [run(suite) for suite in OPTIONS]
 

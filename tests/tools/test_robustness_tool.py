@@ -143,6 +143,14 @@ def test_what_has_changed_is_measured_again(world, run):
     assert 'measured before' not in said
 
 
+def test_brackets_in_a_reason_are_text(world, run):
+    (world.folder / 'brackets.py').write_text("robustness = dict(evaluator=[dict(type='[/x]')])")
+    said, record = run('brackets', suite='brackets.py,clean.py', models=['one'], code='1 failed, 0 skipped')
+    suites = record['models'][0]['suites']
+    assert '[/x]' in suites['brackets']['reason'] and suites['brackets']['reason'] in said
+    assert suites['clean']['status'] == 'done'
+
+
 def test_what_is_missing_is_named_and_the_rest_still_runs(world, run):
     suite = 'absent.py,partial.py,broken.py,clean.py'
     said, record = run('holes', suite=suite, models=['one'], code='2 failed, 1 skipped')

@@ -183,7 +183,7 @@ def main() -> None:
     models = load_models(args, suites)
     open_process_group(models[0].cfg)
     # Bound to the console as it is now: what mmengine prints during a test goes to its log files alone.
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True, quiet=not is_main_process())
+    console = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=True, quiet=not is_main_process())
     page = args.out / 'robustness.html'
     for model in models:
         model.suites |= {suite: dict(status='pending') for suite in suites}
