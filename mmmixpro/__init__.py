@@ -16,6 +16,7 @@ MODULE2PACKAGE['mmmixpro'] = 'mmmixpro'
 
 from . import attention, datasets, engine, evaluation, labels, mixing, models, registry
 from .utils import checkpoint
+from .utils.model_index import register_models
 
 __all__ = [
     '__version__',
@@ -29,3 +30,5 @@ __all__ = [
     'models',
     'registry',
 ]
+
+register_models()

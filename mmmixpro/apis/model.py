@@ -15,8 +15,7 @@ from mmpretrain.models import BaseClassifier
 
 from mmmixpro.utils.methods import LEAF
 from mmmixpro.utils.model_file import load_model
-
-MIM = Path(__file__).resolve().parents[1] / '.mim'
+from mmmixpro.utils.model_index import MIM
 
 
 def list_models(pattern: str = '*') -> list[str]:
@@ -66,7 +65,7 @@ def get_model(
     Args:
         model: A name, see :func:`find_config`, the path of a config or a config.
         pretrained: A checkpoint of the whole classifier, of training or exported, which is loaded strictly; True for
-            the weights that ``model-index.yml`` names; False for none.
+            the weights that its folder's ``metafile.yml`` names; False for none.
         device: Where to move the model.
         **kwargs: Settings of the model, merged into the config's, such as ``backbone=dict(img_size=384)``; with
             ``head=None``, which ``'deit-s'`` allows, a file of the backbone alone is enough.
@@ -130,13 +129,7 @@ def _configs() -> dict[str, Path]:
     return {f'{path.parent.name}/{path.stem}': path for path in paths}
 
 
-@cache
-def _register() -> None:
-    ModelHub.register_model_index(MIM / 'model-index.yml', config_prefix=MIM)
-
-
 def _published(cfg: Config) -> str:
-    _register()
     path = Path(cfg.filename or '').resolve()
     for metainfo in ModelHub._models_dict.values():
         if metainfo.weights and Path(metainfo.config or '').resolve() == path:
