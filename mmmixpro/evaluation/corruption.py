@@ -100,7 +100,7 @@ class CorruptionError(SampleMetric):
             ValueError: If one of these is missing, no probability, no class or no severity.
         """
         scores = read_scores(data_samples)
-        if self.baseline is ALEXNET_ERRORS and scores.shape[1] != IMAGENET_CLASSES:
+        if self.baseline == ALEXNET_ERRORS and scores.shape[1] != IMAGENET_CLASSES:
             self.warn(f'compares with AlexNet on {IMAGENET_CLASSES} classes, the model has {scores.shape[1]}: no mCE')
             self.baseline = None
         mend = 'use a dataset of corrupted images, like ImageNetC'

@@ -1,4 +1,6 @@
 # Copyright (c) MMMixPro contributors.
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +102,16 @@ def test_alexnet_says_nothing_of_other_classes(figures_of, warnings_of):
     assert 'corruption/mce' not in figures
     assert not warnings
     assert 'corruption/mce' in figures_of(corruption, severity, correct, num_classes=1000)
+
+
+def test_a_copy_knows_alexnet_too(make_samples, evaluate, warnings_of):
+    """Loops that test several settings copy the metric for each."""
+    corruption, severity, correct = draw(list(ALEXNET_ERRORS)[:15], range(1, 6))
+    samples = make_samples(torch.eye(3)[correct.astype(int)], [0] * len(correct), corruption=corruption, severity=severity)
+    metric = deepcopy(METRICS.build(dict(type='CorruptionError')))
+    figures, warnings = warnings_of(lambda: evaluate([metric], samples))
+    assert 'corruption/mce' not in figures
+    assert 'compares with AlexNet on 1000 classes, the model has 3: no mCE' in warnings
 
 
 @pytest.mark.parametrize('baseline', [{}, dict(clean=40.0), dict(fog=0.6), dict(fog=0.0), dict(fog=120.0)])
