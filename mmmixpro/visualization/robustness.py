@@ -39,7 +39,7 @@ TITLES = {
     'imagenet-v2': 'ImageNet-V2',
 }
 # Others are called as their last part.
-METRICS = {
+LABELS = {
     'calibration/ece': 'expected calibration error ↓',
     'calibration/ece_mass': 'the same, bins of equal counts ↓',
     'calibration/rms': 'RMS calibration error ↓',
@@ -56,6 +56,7 @@ METRICS = {
     'imagenet-v2/top1': 'top-1 ↑',
     'corruption/error': 'mean ↓',
     'corruption/mce': 'mCE, relative to AlexNet ↓',
+    'corruption/relative_mce': 'relative mCE, of what corruption adds to the error ↓',
     'adversarial/clean': 'top-1, images as they are ↑',
     'adversarial/fgsm': 'top-1 under FGSM ↑',
     'adversarial/pgd': 'top-1 under PGD ↑',
@@ -111,9 +112,7 @@ def suite_table(record: Mapping, suite: str) -> Table | None:
     keys = list(dict.fromkeys(key for metrics in measured for key in metrics))
     if not keys:
         return None
-    rows = [
-        (METRICS.get(key, key.rpartition('/')[2].replace('_', ' ')), [m.get(key) for m in measured]) for key in keys
-    ]
+    rows = [(LABELS.get(key, key.rpartition('/')[2].replace('_', ' ')), [m.get(key) for m in measured]) for key in keys]
     return Table(
         TITLES.get(suite, suite), '%', [model['name'] for model in record['models']], rows, notes=notes(record, suite)
     )
@@ -152,10 +151,19 @@ def occlusion_curves(record: Mapping) -> dict[str, dict[str, list[tuple[float, f
 
 
 def occlusion_panels(record: Mapping) -> list[Panel]:
-    """The paper's Fig. 3: a panel for each kind of occlusion, a line for each model."""
+    """The paper's Fig. 3: a panel for each kind of occlusion, a line for each model, all on one scale."""
+    curves = occlusion_curves(record)
+    values = [value for lines in curves.values() for points in lines.values() for _, value in points]
+    margin = max(0.05 * (max(values) - min(values)), 0.5) if values else 0.0
     return [
-        Panel(f'{kind.capitalize()} patches dropped: top-1 (%)', 'patches dropped (%)', lines, marker='o')
-        for kind, lines in occlusion_curves(record).items()
+        Panel(
+            f'{kind.capitalize()} patches dropped: top-1 (%)',
+            'patches dropped (%)',
+            lines,
+            marker='o',
+            limits=(min(values) - margin, max(values) + margin),
+        )
+        for kind, lines in curves.items()
     ]
 
 
@@ -187,6 +195,16 @@ def unmeasured(record: Mapping) -> list[tuple[str, str, str, str]]:
     ]
 
 
+def warned(record: Mapping) -> list[tuple[str, str, str]]:
+    """Model, suite and what its test warned of."""
+    return [
+        (model['name'], name, warning)
+        for model in record['models']
+        for name, result in model['suites'].items()
+        for warning in result.get('warnings', ())
+    ]
+
+
 def write_robustness(path: str | Path, record: Mapping) -> None:
     """Write a record as one HTML file that needs no other and no network.
 
@@ -203,6 +221,7 @@ def write_robustness(path: str | Path, record: Mapping) -> None:
         occlusion=list(occlusion_tables(record)),
         notes=notes(record, 'occlusion'),
         unmeasured=unmeasured(record),
+        warnings=warned(record),
         settings_shown=settings_shown,
         zip=zip,
     )

@@ -107,7 +107,9 @@ def test_alexnet_says_nothing_of_other_classes(figures_of, warnings_of):
 def test_a_copy_knows_alexnet_too(make_samples, evaluate, warnings_of):
     """Loops that test several settings copy the metric for each."""
     corruption, severity, correct = draw(list(ALEXNET_ERRORS)[:15], range(1, 6))
-    samples = make_samples(torch.eye(3)[correct.astype(int)], [0] * len(correct), corruption=corruption, severity=severity)
+    samples = make_samples(
+        torch.eye(3)[correct.astype(int)], [0] * len(correct), corruption=corruption, severity=severity
+    )
     metric = deepcopy(METRICS.build(dict(type='CorruptionError')))
     figures, warnings = warnings_of(lambda: evaluate([metric], samples))
     assert 'corruption/mce' not in figures

@@ -166,6 +166,43 @@ def test_curves_have_a_line_for_each_model(html):
         assert {'CutMix', 'MixPro', 'other', 'patches dropped (%)'} <= set(texts)
 
 
+def test_curves_share_their_scale():
+    """Also where each is drawn alone, as on the page; all points are within."""
+    record = some_record()
+    panels = occlusion_panels(record)
+    drawn = [plot_panels(panels).axes, *(plot_panels([panel]).axes for panel in panels)]
+    (limits,) = {ax.get_ylim() for axes in drawn for ax in axes}
+    # By hand: salient at 100 %, of the first model, and 0 % of the second.
+    assert limits[0] < 80 - 70 and limits[1] > 81 and limits[1] - limits[0] < 1.2 * 71
+    same = some_record(
+        suites=lambda i: {'occlusion': done(**{'occlusion/random/0': 50.0, 'occlusion/random/100': 50.0})}
+    )
+    low, high = plot_panels(occlusion_panels(same)).axes[0].get_ylim()
+    assert low < 50 < high
+
+
+def test_warnings_are_not_hidden(write):
+    """A closed <details> would be overlooked."""
+    record = some_record()
+    record['models'][1]['suites']['calibration']['warnings'] = ['of 99 samples, nothing is left']
+    html = write(record)
+    assert 'calibration , MixPro: of 99 samples, nothing is left' in ' '.join(Page(html).texts)
+    assert 'nothing is left' not in ''.join(re.findall(r'<details.*?</details>', html, re.DOTALL))
+    assert '<h2>Warnings</h2>' in html and '<h2>Warnings</h2>' not in write(some_record())
+
+
+def test_every_figure_of_ours_has_a_name():
+    """But for the names of corruptions, and what the curves show."""
+    record = some_record(
+        suites=lambda i: {'imagenet-c': done(**{'corruption/mce': 1.0, 'corruption/relative_mce': 2.0})}
+    )
+    (table,) = tables(record)
+    assert [name for name, _ in table.rows] == [
+        'mCE, relative to AlexNet ↓',
+        'relative mCE, of what corruption adds to the error ↓',
+    ]
+
+
 def test_lines_are_told_apart():
     names = [f'model {i}' for i in range(20)]
     figure = plot_panels(occlusion_panels(some_record(names)))
