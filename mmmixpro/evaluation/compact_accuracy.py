@@ -55,4 +55,4 @@ class CompactAccuracy(SampleMetric):
 
     def summarize(self, rows: ndarray) -> dict:
         each = np.float32(100 / len(rows))  # rounded as mmpretrain's
-        return {name: float(np.float32(rows[name].sum()) * each) for name in rows.dtype.names}
+        return {f'top{k}': float(np.float32(rows[f'top{k}'].sum()) * each) for k in self.topk}
