@@ -76,7 +76,7 @@ class Table:
         columns: Their headings.
         rows: Heading and figures of each.
         paper: Rows that are not measured here, but the paper's.
-        notes: What the figures hang on, see :func:`notes`.
+        notes: What the figures hang on, see :func:`notes_of`.
     """
 
     title: str
@@ -114,11 +114,15 @@ def suite_table(record: Mapping, suite: str) -> Table | None:
         return None
     rows = [(LABELS.get(key, key.rpartition('/')[2].replace('_', ' ')), [m.get(key) for m in measured]) for key in keys]
     return Table(
-        TITLES.get(suite, suite), '%', [model['name'] for model in record['models']], rows, notes=notes(record, suite)
+        TITLES.get(suite, suite),
+        '%',
+        [model['name'] for model in record['models']],
+        rows,
+        notes=notes_of(record, suite),
     )
 
 
-def notes(record: Mapping, suite: str) -> list[str]:
+def notes_of(record: Mapping, suite: str) -> list[str]:
     """What the figures of a suite hang on, of which models if they differ: what was salient, how strong attacks are."""
     said: dict[str, list[str]] = {}
     for model in record['models']:
@@ -219,7 +223,7 @@ def write_robustness(path: str | Path, record: Mapping) -> None:
         tables=tables(record),
         curves='\n'.join(to_svg(plot_panels([panel]), panel.title) for panel in panels),
         occlusion=list(occlusion_tables(record)),
-        notes=notes(record, 'occlusion'),
+        notes=notes_of(record, 'occlusion'),
         unmeasured=unmeasured(record),
         warnings=warned(record),
         settings_shown=settings_shown,

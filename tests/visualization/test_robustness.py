@@ -10,7 +10,7 @@ from test_report import EVIL, Page
 
 from mmmixpro.visualization.panels import plot_panels
 from mmmixpro.visualization.robustness import (
-    notes,
+    notes_of,
     occlusion_curves,
     occlusion_panels,
     suite_table,
@@ -130,9 +130,9 @@ def test_curves_of_some_kinds_and_some_models():
 
 def test_what_figures_hang_on_is_said_once_or_of_each():
     record = some_record()
-    assert notes(record, 'occlusion') == [f'{NOTE}.']
+    assert notes_of(record, 'occlusion') == [f'{NOTE}.']
     record['models'][1]['suites']['occlusion']['note'] = 'salient by DINO'
-    assert notes(record, 'occlusion') == [f'CutMix: {NOTE}.', 'MixPro: salient by DINO.']
+    assert notes_of(record, 'occlusion') == [f'CutMix: {NOTE}.', 'MixPro: salient by DINO.']
 
 
 def test_content(html):
