@@ -111,8 +111,10 @@ def fingerprint(path: str) -> str:
 
 
 def _add(digest: Any, path: str) -> None:
-    # A link may lead to nothing.
-    stat = os.stat(path) if osp.exists(path) else os.lstat(path)
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        stat = os.lstat(path)  # a link that leads to nothing
     digest.update(f'{osp.basename(path)} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
 
 
