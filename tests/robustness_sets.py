@@ -7,6 +7,20 @@ import numpy as np
 from mmmixpro.datasets.robustness.classes import wnids
 from mmmixpro.datasets.robustness.imagenet_o import IMAGENET_O
 
+# Of each suite its dataset, and how many images the miniature has; those of cifar100 are tested on models of it.
+SUITES = {
+    'calibration': ('ImageNet', 1000),
+    'imagenet-a': ('ImageNetA', 200),
+    'imagenet-o': ('ImageNetO', 400),
+    'imagenet-r': ('ImageNetR', 200),
+    'imagenet-sketch': ('ImageNetSketch', 1000),
+    'imagenet-v2': ('ImageNetV2', 1000),
+    'imagenet-c': ('ImageNetC', 4000),
+    'corruption': ('CorruptedDataset', 4000),
+    'cifar100-c': ('CIFAR100C', 40000),
+    'cifar100-calibration': ('CIFAR100', 100),
+}
+CORRUPTED = ('imagenet-c', 'corruption', 'cifar100-c')
 # As in ImageNet's configs, but smaller.
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -14,6 +28,10 @@ PIPELINE = [
     dict(type='CenterCrop', crop_size=40),
     dict(type='PackInputs'),
 ]
+
+
+def suite_of(leaf):
+    return leaf.split('_deit-s_')[1]
 
 
 def colour(index):

@@ -1,4 +1,4 @@
-# Sourced by dist_train.sh and dist_test.sh with the number of ranks: sets LAUNCH.
+# Sourced by dist_train.sh, dist_test.sh and dist_robustness.sh with the number of ranks: sets LAUNCH.
 ranks=$1
 case $ranks in
     '' | *[!0-9]*)

@@ -109,9 +109,7 @@ class ClassificationInferencer(ImageClassificationInferencer):
         with class_attention(self.model.backbone, images.shape[-2:]) as tap:
             samples = self.model(**data, mode='predict')
         assert tap.map is not None
-        seen = to_rgb(images, self.model.data_preprocessor)
-        if self.in_memory and not self.model.data_preprocessor.to_rgb:
-            seen = seen[..., ::-1]
+        seen = to_rgb(images, self.model.data_preprocessor, self.in_memory)
         for sample, attention, image in zip(samples, tap.map.cpu().numpy(), seen, strict=True):
             sample.set_field(attention, 'class_attention')
             sample.set_field(image, 'seen')

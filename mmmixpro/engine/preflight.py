@@ -100,19 +100,21 @@ def check_data_paths(cfg: Config, dataloaders: tuple[str, ...]) -> None:
         FileNotFoundError: If a path is missing.
     """
     for name in dataloaders:
-        for dataset, path in data_paths(cfg, name):
-            if not fileio.exists(path):
-                # Our own datasets say how to get them.
-                source = getattr(_class(dataset, cfg.get('default_scope', 'mmengine')), 'SOURCE', None)
-                raise FileNotFoundError(_missing(cfg, name, dataset, path) + (f'. {source}' if source else ''))
+        for dataset, path, source in missing_paths(cfg, name):
+            raise FileNotFoundError(_missing(cfg, name, dataset, path) + source)
 
 
-def data_paths(cfg: Config, dataloader: str) -> Iterator[tuple[dict, str]]:
-    """Config of each dataset of a data loader, with each folder or file that it needs."""
-    loader = cfg.get(dataloader) or {}
+def missing_paths(cfg: Config, dataloader: str) -> Iterator[tuple[dict, str, str]]:
+    """Each folder or file that a data loader needs and that is not there: dataset, path, and how to get it.
+
+    The last is a sentence that goes on behind another, of our own datasets; of others it is empty.
+    """
+    loader, scope = cfg.get(dataloader) or {}, cfg.get('default_scope', 'mmengine')
     for dataset in _leaf_datasets(loader.get('dataset')):
-        for path in _paths(dataset, cfg.get('default_scope', 'mmengine')):
-            yield dataset, path
+        source = getattr(_class(dataset, scope), 'SOURCE', '')
+        for path in _paths(dataset, scope):
+            if not fileio.exists(path):
+                yield dataset, path, f'. {source}' if source else ''
 
 
 def _leaf_datasets(dataset: Any) -> Iterator[dict]:
@@ -183,7 +185,7 @@ def check_dataset(dataset: Any, model: nn.Module) -> None:
             f"{name} found no image ({where}). Check the files' suffixes against img_suffix, "
             'seg_map_suffix or extensions, and the class names against the annotations.'
         )
-    classes = _num_classes(dataset)
+    classes = num_classes(dataset)
     for path, module in model.named_modules():
         # The region proposal network tells objects from background, whatever the classes are.
         if 'head' not in path or 'rpn_head' in path:
@@ -213,7 +215,8 @@ def check_content_maps(dataset: Any, num: int = 1000) -> None:
                 step.maps[dataset.get_data_info(index)['img_path']]
 
 
-def _num_classes(dataset: Any) -> int:
+def num_classes(dataset: Any) -> int:
+    """How many classes a dataset names, or has labels of at least; 0 if it does not say."""
     names = getattr(dataset, 'metainfo', {}).get('classes')
     if names is not None:
         return len(names)

@@ -109,7 +109,7 @@ class RMSCalibrationError(ConfidenceMetric):
 class HendrycksRMSCalibrationError(RMSCalibrationError):
     r"""The RMS calibration error as reported for ImageNet-A, ``rms_hendrycks`` in percent.
 
-    To the bit what ``calib_err`` in ``calibration_tools.py`` of `natural-adv-examples
+    To rounding what ``calib_err`` in ``calibration_tools.py`` of `natural-adv-examples
     <https://github.com/hendrycks/natural-adv-examples>`_ returns for the same confidences in the same order, with all
     it does differently from :class:`RMSCalibrationError`: the last bin is left out though its samples count in
     :math:`N`, and samples of equal confidence stay in the order that NumPy's unstable sort happens to give them.

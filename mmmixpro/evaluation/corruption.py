@@ -61,7 +61,7 @@ class CorruptionError(SampleMetric):
         \text{relative CE}_c = \frac{\sum_s (E_{s,c} - E_\text{clean})}{\sum_s (B_{s,c} - B_\text{clean})}
 
     and the mean of each over the corruptions of the baseline :math:`B`, of which all must be there at all 5
-    severities: a part of them is no mCE, and a warning says what it lacks.
+    severities, and for AlexNet's in equally many images: a part of them is no mCE, and a warning says what it lacks.
 
     Args:
         baseline: Errors of the baseline in percent by corruption, each the mean over the severities, ``clean`` the one
@@ -85,6 +85,8 @@ class CorruptionError(SampleMetric):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        #: Whether the baseline is AlexNet's, on the whole of ImageNet-C.
+        self.alexnet = baseline == ALEXNET_ERRORS
         self.baseline = baseline if baseline is None else check_errors(baseline)
         self.clean_error = clean_error
 
@@ -100,7 +102,7 @@ class CorruptionError(SampleMetric):
             ValueError: If one of these is missing, no probability, no class or no severity.
         """
         scores = read_scores(data_samples)
-        if self.baseline is ALEXNET_ERRORS and scores.shape[1] != IMAGENET_CLASSES:
+        if self.baseline is not None and self.alexnet and scores.shape[1] != IMAGENET_CLASSES:
             self.warn(f'compares with AlexNet on {IMAGENET_CLASSES} classes, the model has {scores.shape[1]}: no mCE')
             self.baseline = None
         mend = 'use a dataset of corrupted images, like ImageNetC'
@@ -126,7 +128,11 @@ class CorruptionError(SampleMetric):
         # Severities that are not there do not count.
         errors = np.nanmean(100 * wrong / np.where(size, size, np.nan), axis=1)
         figures = dict(zip((name.decode() for name in names), errors.tolist(), strict=True))
-        whole = {name for name, sizes in zip(figures, size, strict=True) if sizes.all()}
+        whole = {
+            name
+            for name, sizes in zip(figures, size, strict=True)
+            if sizes.all() and not (self.alexnet and sizes.min() < size.max())
+        }
         return {**figures, 'error': float(errors.mean()), **self.against_baseline(figures, whole)}
 
     def against_baseline(self, errors: dict[str, float], whole: set[str]) -> dict:
@@ -141,7 +147,7 @@ class CorruptionError(SampleMetric):
         names = [name for name in self.baseline if name != CLEAN]
         lacking = [name for name in names if name not in whole]
         if lacking:
-            self.warn(f'lacks {", ".join(lacking)}, or some of their {SEVERITIES} severities: no mCE')
+            self.warn(f'lacks {", ".join(lacking)}, or some of their {SEVERITIES} severities or images: no mCE')
             return {}
         figures = dict(mce=100 * float(np.mean([errors[name] / self.baseline[name] for name in names])))
         if self.clean_error is not None and CLEAN in self.baseline:

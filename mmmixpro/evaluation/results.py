@@ -4,31 +4,41 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+import os
+import os.path as osp
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from mmmixpro.engine.atomic_backend import AtomicLocalBackend
-from mmmixpro.engine.preflight import data_paths
 from mmmixpro.version import __version__
 
 
-def settings_of(cfg: Config, checkpoint: str) -> dict[str, Any]:
+def settings_of(cfg: Config, checkpoint: str, seen: dict[str, str]) -> dict[str, Any]:
     """All that a result hangs on, of types that JSON has.
 
-    Batch size, workers and devices are not among it: figures do not hang on them but for rounding.
+    Batch size, workers and devices are not among it: figures do not hang on them but for rounding. ``files`` are those
+    on this machine that the dataset and the loop read, see :func:`paths_of`.
 
     Args:
         cfg: Of the test, see :func:`~mmmixpro.evaluation.suite.apply_suite`.
         checkpoint: :func:`sha256` of the weights.
+        seen: The fingerprints of a run by path, which are taken once, and added to.
     """
     whole = cfg.to_dict()
-    settings = {key: whole.get(key) for key in ('model', 'data_preprocessor', 'test_evaluator', 'test_cfg')}
+    # Hooks may change what is tested, as EMAHook does.
+    keys = ('model', 'data_preprocessor', 'test_evaluator', 'test_cfg', 'custom_hooks', 'default_hooks')
+    settings = {key: whole.get(key) for key in keys} | dict(dataset=whole['test_dataloader']['dataset'])
+    parts = (settings['dataset'], settings['test_cfg'])
+    read = {str(path) for part in parts for name in paths_of(part) for path in behind(name)}
+    for path in read - seen.keys():
+        seen[path] = fingerprint(path)
     settings |= dict(
-        dataset=whole['test_dataloader']['dataset'],
-        data=fingerprint(path for _, path in data_paths(cfg, 'test_dataloader')),
+        files={path: seen[path] for path in sorted(read)},
         seed=(whole.get('randomness') or {}).get('seed'),
         checkpoint=checkpoint,
         mmmixpro=__version__,
@@ -36,13 +46,76 @@ def settings_of(cfg: Config, checkpoint: str) -> dict[str, Any]:
     return json.loads(json.dumps(settings, default=str))
 
 
-def fingerprint(paths: Iterable[str]) -> str:
-    """Hash of the names in folders and in the folders there: data that have become more, or fewer, are others."""
+def versions() -> dict[str, str]:
+    """Versions of the packages that figures may hang on; of those that are not installed, none."""
+    found = {name: import_module(name).__version__ for name in ('mmmixpro', 'torch', 'mmengine', 'mmcv', 'mmpretrain')}
+    # Not imported, which takes seconds.
+    for name in ('timm', 'imagecorruptions-imaug'):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def paths_of(settings: Any, root: str = '') -> Iterator[str]:
+    """Whatever in settings may name a file or a folder, by itself or below the ``data_root`` beside it.
+
+    Where images are in a folder below ``data_root``, the rest of that is not among it, but for ``meta``, in which
+    mmpretrain's ``ImageNet`` looks for labels.
+    """
+    if isinstance(settings, str) and settings:
+        yield from {settings, osp.join(root, settings)}
+    elif isinstance(settings, Mapping):
+        own = settings.get('data_root')
+        if isinstance(own, str) and own:
+            root = own
+            prefix = settings.get('data_prefix') or settings.get('split') or {}
+            prefixes = prefix.values() if isinstance(prefix, Mapping) else [prefix]
+            below = [osp.join(root, name) for name in prefixes if isinstance(name, str) and name]
+            yield osp.join(root, 'meta') if any(map(behind, below)) else root
+        for key, value in settings.items():
+            if key not in ('type', '_scope_', 'data_root'):
+                yield from paths_of(value, root)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from paths_of(value, root)
+
+
+def behind(name: str) -> list[Path]:
+    """The files and folders of this machine that a path is of, or an address like ``zip://data/imagenet/val``."""
+    scheme, _, local = name.rpartition('://')
+    path = Path(osp.expanduser(local))
+    if not scheme:
+        return [path] if osp.exists(path) else []
+    archives = [Path(f'{folder}.{scheme}') for folder in (path, *path.parents) if folder.name]
+    return [archive for archive in archives if archive.is_file()][:1] or sorted(path.rglob(f'*.{scheme}'))
+
+
+def fingerprint(path: str) -> str:
+    """Hash of name, size and time of a file, or of all in a folder, however deep: what has changed is another."""
     digest = hashlib.sha256()
-    for path in map(Path, paths):
-        for name in sorted(found.relative_to(path).as_posix() for found in (*path.glob('*'), *path.glob('*/*'))):
-            digest.update(f'{path}/{name}\n'.encode())
+    if not osp.isdir(path):
+        _add(digest, path)
+    known = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        real = osp.realpath(folder)
+        digest.update(f'{osp.relpath(folder, path)} {real}\n'.encode())
+        folders.sort()
+        if real in known:
+            # Where links lead once more, or in circles.
+            folders.clear()
+            continue
+        known.add(real)
+        for name in sorted(names):
+            _add(digest, osp.join(folder, name))
     return digest.hexdigest()
+
+
+def _add(digest: Any, path: str) -> None:
+    try:
+        stat = os.stat(path)
+    except FileNotFoundError:
+        stat = os.lstat(path)  # a link that leads to nothing
+    digest.update(f'{osp.basename(path)} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
 
 
 def sha256(path: str | Path) -> str:

@@ -25,11 +25,11 @@ def read(samples: Sequence[dict], key: str, mend: str) -> list:
     for sample in samples:
         if key not in sample:
             found = ', '.join(sorted(sample)) or 'nothing'
-            raise ValueError(f'expected {key!r} in each data sample, found {found} {at(sample)}: {mend}')
+            raise ValueError(f'expected {key!r} in each data sample, found {found} {name_sample(sample)}: {mend}')
     return [sample[key] for sample in samples]
 
 
-def at(sample: dict) -> str:
+def name_sample(sample: dict) -> str:
     return f'for {sample["img_path"]}' if sample.get('img_path') else 'in one'
 
 
@@ -115,12 +115,12 @@ def to_host(samples: Sequence[dict], scores: Tensor, *columns: Tensor) -> ndarra
     for index in (~((lowest >= 0) & (highest <= 1 + ABOVE_ONE))).nonzero()[0]:
         raise ValueError(
             f'expected pred_score between 0 and 1, found {lowest[index]:g} to {highest[index]:g} '
-            f'{at(samples[index])}: use a head whose scores are probabilities; NaN comes from the model'
+            f'{name_sample(samples[index])}: use a head whose scores are probabilities; NaN comes from the model'
         )
     for index in (table[2:] != table[2:]).any(0).nonzero()[0]:
         raise ValueError(
             'expected a pred_score above 0 for some class of the subset, found only 0 '
-            f'{at(samples[index])}: let the head predict in float32, where so little does not vanish'
+            f'{name_sample(samples[index])}: let the head predict in float32, where so little does not vanish'
         )
     return table[2:]
 

@@ -19,7 +19,7 @@ NO_LOG = (
     "Expected a training log '<timestamp>/vis_data/scalars.json' in '{path}', found none. Give the work_dir of a run "
     'that uses LocalVisBackend and has begun to train, or the file scalars.json itself.'
 )
-METRICS = {
+LABELS = {
     'accuracy/top1': 'top-1 accuracy (%)',
     'mIoU': 'mIoU (%)',
     'coco/bbox_mAP': 'box AP',
@@ -109,7 +109,7 @@ def plot_curves(stages: list[dict]) -> str:
         groups.setdefault(stage['group'], []).append(stage)
     plots = []
     for group, members in groups.items():
-        metric = METRICS.get(members[0]['metric'], members[0]['metric'])
+        metric = LABELS.get(members[0]['metric'], members[0]['metric'])
         for key, name in (('curve', metric), ('loss', 'training loss')):
             logged = [stage for stage in members if stage[key]]
             if logged:

@@ -32,9 +32,10 @@ def draw_mixed(
     class_names: Sequence[str],
     mixer: BatchMixer | None = None,
     seed: int = 0,
+    in_memory: bool = False,
 ) -> bytes:
     """Draw a batch as the classifier sees it when mixed: a PNG of :func:`mixed_figure`, whose arguments it takes."""
-    return to_png(mixed_figure(classifier, images, labels, class_names, mixer, seed))
+    return to_png(mixed_figure(classifier, images, labels, class_names, mixer, seed, in_memory))
 
 
 @torch.no_grad()
@@ -46,6 +47,7 @@ def mixed_figure(
     class_names: Sequence[str],
     mixer: BatchMixer | None = None,
     seed: int = 0,
+    in_memory: bool = False,
 ) -> Figure:
     """Draw a batch as the classifier sees it when mixed, one column for each image.
 
@@ -64,6 +66,7 @@ def mixed_figure(
         class_names: Name of each class.
         mixer: Draws what to mix; None takes the first mixer of the classifier's augments.
         seed: Seed of the draw.
+        in_memory: Whether their data set brings its images along, see :func:`to_rgb`.
 
     Raises:
         TypeError: If the classifier is no :class:`MixClassifier`.
@@ -74,7 +77,7 @@ def mixed_figure(
     plan, mixed, attention, logits = _forward(classifier, images, scores, mixer, seed)
     weights = _weights(classifier, plan, attention, logits, scores)
 
-    shown, shown_mixed = (to_rgb(batch, classifier.data_preprocessor) for batch in (images, mixed))
+    shown, shown_mixed = (to_rgb(batch, classifier.data_preprocessor, in_memory) for batch in (images, mixed))
     names = [shorten(class_names[label]) for label in labels.tolist()]
     height, width = plan.size
     figure, axes = image_grid([height / width] * 4, len(images))
@@ -176,11 +179,18 @@ def _weights(
     return {name: values.tolist() for name, values in weights.items()}
 
 
-def to_rgb(images: Tensor, preprocessor: ClsDataPreprocessor) -> np.ndarray:
-    """``(N, H, W, 3)`` uint8 RGB of images that the data preprocessor normalised."""
+def to_rgb(images: Tensor, preprocessor: ClsDataPreprocessor, in_memory: bool = False) -> np.ndarray:
+    """``(N, H, W, 3)`` uint8 RGB of images that the data preprocessor normalised.
+
+    Args:
+        images: ``(N, 3, H, W)``.
+        preprocessor: What normalised them, and turned their channels or not.
+        in_memory: Whether they came from a data set that has them in memory, which is in RGB (CIFAR); files are read
+            in BGR.
+    """
     if preprocessor._enable_normalize:
         images = images * preprocessor.std + preprocessor.mean
-    if not preprocessor.to_rgb:
+    if preprocessor.to_rgb == in_memory:
         images = images.flip(1)
     return images.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 

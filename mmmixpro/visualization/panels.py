@@ -28,6 +28,7 @@ class Panel:
         lines: Pairs ``(x, y)`` by name. A name is drawn alike in all panels of a figure.
         marker: Drawn at each pair; ``''`` for none.
         ticks: Where to label the horizontal axis; None leaves it to matplotlib.
+        limits: Ends of the vertical axis, for panels to be compared; None leaves them to matplotlib.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Panel:
     lines: Mapping[str, Points]
     marker: str = ''
     ticks: Sequence[float] | None = None
+    limits: tuple[float, float] | None = None
 
 
 @mpl.rc_context(STYLE)
@@ -61,6 +63,8 @@ def plot_panels(panels: Sequence[Panel], columns: int = 1) -> Figure:
                     *zip(*points, strict=True), linewidth=1.6, marker=panel.marker, markersize=3, **styles[name]
                 )
         dress(ax, panel.title, panel.unit)
+        if panel.limits is not None:
+            ax.set_ylim(panel.limits)
         if panel.ticks is not None:
             ax.xaxis.set_major_locator(FixedLocator(list(panel.ticks)))
     for ax in axes[len(panels) :]:

@@ -1,15 +1,17 @@
 # Copyright (c) MMMixPro contributors.
 """Tables and curves of what ``tools/analysis/robustness.py`` has measured, and their page.
 
-A record is what the tool writes as JSON: ``command``, ``date``, ``device``, ``versions``, ``suites`` (their names), and
-``models``, each with ``name``, ``config``, ``checkpoint``, ``sha256`` and, by the name of each suite, ``status``:
-``'done'``, with ``metrics`` in percent, ``images``, ``seconds`` and ``settings``; ``'skipped'`` or ``'failed'``, with
-the ``reason``; or ``'pending'``.
+A record is what the tool writes as JSON: ``command``, ``date``, ``device``, ``suites`` (their names), and ``models``,
+ each with ``name``, ``config``, ``checkpoint``, ``sha256`` and, by the name of each suite, ``status``:
+``'done'``, with ``metrics`` in percent, ``images``, ``seconds``, ``settings``, ``versions``, ``note`` and ``warnings``;
+``'skipped'`` or ``'failed'``, with the ``reason``; or ``'pending'``.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from .figure import to_svg
@@ -25,6 +27,7 @@ TABLE_5 = [
 ]
 PAPER = ('DeiT-S', 'TransMix-DeiT-S', 'MixPro-DeiT-S')
 KINDS = ('random', 'salient', 'non-salient')
+MEAN = 'corruption/error'
 # By suite: how it is headed. Those of one's own are headed by their names.
 TITLES = {
     'calibration': 'Calibration',
@@ -39,7 +42,7 @@ TITLES = {
     'imagenet-v2': 'ImageNet-V2',
 }
 # Others are called as their last part.
-METRICS = {
+LABELS = {
     'calibration/ece': 'expected calibration error ↓',
     'calibration/ece_mass': 'the same, bins of equal counts ↓',
     'calibration/rms': 'RMS calibration error ↓',
@@ -54,8 +57,8 @@ METRICS = {
     'imagenet-r/top1_all': 'top-1 among all classes ↑',
     'imagenet-sketch/top1': 'top-1 ↑',
     'imagenet-v2/top1': 'top-1 ↑',
-    'corruption/error': 'mean ↓',
     'corruption/mce': 'mCE, relative to AlexNet ↓',
+    'corruption/relative_mce': 'relative mCE, of what corruption adds to the error ↓',
     'adversarial/clean': 'top-1, images as they are ↑',
     'adversarial/fgsm': 'top-1 under FGSM ↑',
     'adversarial/pgd': 'top-1 under PGD ↑',
@@ -75,7 +78,7 @@ class Table:
         columns: Their headings.
         rows: Heading and figures of each.
         paper: Rows that are not measured here, but the paper's.
-        notes: What the figures hang on, see :func:`notes`.
+        notes: What the figures hang on, see :func:`notes_of`.
     """
 
     title: str
@@ -106,56 +109,94 @@ def table_5(record: Mapping) -> Table | None:
 
 
 def suite_table(record: Mapping, suite: str) -> Table | None:
-    """All metrics of a suite: a row for each, a column for each model; None if nothing was measured."""
-    measured = [metrics_of(model, suite) for model in record['models']]
-    keys = list(dict.fromkeys(key for metrics in measured for key in metrics))
+    """All metrics of a suite but those of curves: a row for each, a column for each model; None if there are none.
+
+    Means over other corruptions are other rows: they do not compare.
+    """
+    measured = [_rows(metrics_of(model, suite)) for model in record['models']]
+    keys = list(dict.fromkeys(key for rows in measured for key in rows))
     if not keys:
         return None
-    rows = [
-        (METRICS.get(key, key.rpartition('/')[2].replace('_', ' ')), [m.get(key) for m in measured]) for key in keys
-    ]
+    rows = [(label, [values.get((label, what)) for values in measured]) for label, what in keys]
     return Table(
-        TITLES.get(suite, suite), '%', [model['name'] for model in record['models']], rows, notes=notes(record, suite)
+        TITLES.get(suite, suite),
+        '%',
+        [model['name'] for model in record['models']],
+        rows,
+        notes=notes_of(record, suite),
     )
 
 
-def notes(record: Mapping, suite: str) -> list[str]:
-    """What the figures of a suite hang on, of which models if they differ: what was salient, how strong attacks are."""
+def _rows(metrics: Mapping[str, float | None]) -> dict[tuple[str, object], float | None]:
+    """Values by label and by what they are of: the metric, with the corruptions that a mean is over."""
+    rows: dict[tuple[str, object], float | None] = {}
+    for key, value in metrics.items():
+        if _drop(key) is not None:
+            continue
+        if key == MEAN:
+            over = [name for name in metrics if name.startswith('corruption/') and name not in (MEAN, *LABELS)]
+            rows[f'mean of {len(over)} corruption{"s" if len(over) > 1 else ""} ↓', tuple(over)] = value
+        else:
+            rows[LABELS.get(key, key.rpartition('/')[2].replace('_', ' ')), key] = value
+    return rows
+
+
+def notes_of(record: Mapping, suite: str) -> list[str]:
+    """What the figures of a suite hang on and what was warned of, of which models if not of all that were measured."""
     said: dict[str, list[str]] = {}
-    for model in record['models']:
-        note = model['suites'].get(suite, {}).get('note')
-        if note:
-            said.setdefault(note, []).append(model['name'])
-    if len(said) == 1:
-        return [f'{note}.' for note in said]
-    return [f'{", ".join(names)}: {note}.' for note, names in said.items()]
+    measured = [model for model in record['models'] if metrics_of(model, suite)]
+    for model in measured:
+        result = model['suites'][suite]
+        for text in dict.fromkeys((result['note'], *result['warnings'])):
+            if text:
+                said.setdefault(text.rstrip('.'), []).append(model['name'])
+    return [
+        f'{text}.' if len(names) == len(measured) else f'{", ".join(names)}: {text}.' for text, names in said.items()
+    ]
+
+
+def _drop(key: str) -> tuple[str, float] | None:
+    """Kind of the occlusion that a metric is of, and percent of the patches; None for others."""
+    found = re.fullmatch(rf'occlusion/({"|".join(KINDS)})/([\d.]+)', key)
+    return None if found is None else (found[1], float(found[2]))
+
+
+def _of_occlusion(record: Mapping) -> list[str]:
+    """The suites that have measured occlusion, by whatever name."""
+    return [suite for suite in record['suites'] if any(map(_drop, _keys(record, suite)))]
+
+
+def _keys(record: Mapping, suite: str) -> set[str]:
+    return {key for model in record['models'] for key in metrics_of(model, suite)}
 
 
 def occlusion_curves(record: Mapping) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Pairs of percent of patches dropped and top-1, by kind of occlusion and by model."""
-    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for kind in KINDS:
-        prefix = f'occlusion/{kind}/'
-        lines: dict[str, list[tuple[float, float]]] = {}
-        for model in record['models']:
-            metrics = metrics_of(model, 'occlusion')
-            points = sorted(
-                (float(key.removeprefix(prefix)), value)
-                for key, value in metrics.items()
-                if key.startswith(prefix) and value is not None
-            )
-            if points:
-                lines[model['name']] = points
-        if lines:
-            curves[kind] = lines
-    return curves
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {kind: {} for kind in KINDS}
+    suites = _of_occlusion(record)
+    for model, suite in product(record['models'], suites):
+        name = model['name'] if len(suites) == 1 else f'{model["name"]}, {suite}'
+        for key, value in metrics_of(model, suite).items():
+            drop = _drop(key)
+            if drop is not None and value is not None:
+                curves[drop[0]].setdefault(name, []).append((drop[1], value))
+    return {kind: {name: sorted(points) for name, points in lines.items()} for kind, lines in curves.items() if lines}
 
 
 def occlusion_panels(record: Mapping) -> list[Panel]:
-    """The paper's Fig. 3: a panel for each kind of occlusion, a line for each model."""
+    """The paper's Fig. 3: a panel for each kind of occlusion, a line for each model, all on one scale."""
+    curves = occlusion_curves(record)
+    values = [value for lines in curves.values() for points in lines.values() for _, value in points]
+    margin = max(0.05 * (max(values) - min(values)), 0.5) if values else 0.0
     return [
-        Panel(f'{kind.capitalize()} patches dropped: top-1 (%)', 'patches dropped (%)', lines, marker='o')
-        for kind, lines in occlusion_curves(record).items()
+        Panel(
+            f'{kind.capitalize()} patches dropped: top-1 (%)',
+            'patches dropped (%)',
+            lines,
+            marker='o',
+            limits=(min(values) - margin, max(values) + margin),
+        )
+        for kind, lines in curves.items()
     ]
 
 
@@ -163,17 +204,14 @@ def occlusion_tables(record: Mapping) -> Iterator[Table]:
     """The figures behind the curves."""
     for kind, lines in occlusion_curves(record).items():
         percents = sorted({percent for points in lines.values() for percent, _ in points})
-        names = [model['name'] for model in record['models']]
-        values = {name: dict(points) for name, points in lines.items()}
-        rows: list[Row] = [
-            (f'{percent:g} %', [values.get(name, {}).get(percent) for name in names]) for percent in percents
-        ]
-        yield Table(f'{kind.capitalize()} patches dropped', 'dropped', names, rows)
+        values = [dict(points) for points in lines.values()]
+        rows: list[Row] = [(f'{percent:g} %', [points.get(percent) for points in values]) for percent in percents]
+        yield Table(f'{kind.capitalize()} patches dropped', 'dropped', list(lines), rows)
 
 
 def tables(record: Mapping) -> list[Table]:
     """All tables but those of the occlusion, in the order of the suites."""
-    others = [suite_table(record, suite) for suite in record['suites'] if suite != 'occlusion']
+    others = [suite_table(record, suite) for suite in record['suites']]
     return [table for table in (table_5(record), *others) if table is not None]
 
 
@@ -201,7 +239,7 @@ def write_robustness(path: str | Path, record: Mapping) -> None:
         tables=tables(record),
         curves='\n'.join(to_svg(plot_panels([panel]), panel.title) for panel in panels),
         occlusion=list(occlusion_tables(record)),
-        notes=notes(record, 'occlusion'),
+        notes=[note for suite in _of_occlusion(record) for note in notes_of(record, suite)],
         unmeasured=unmeasured(record),
         settings_shown=settings_shown,
         zip=zip,

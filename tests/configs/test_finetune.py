@@ -1,13 +1,12 @@
 # Copyright (c) MMMixPro contributors.
 """Fine-tuning classifiers, as the configs do it, on data in the layouts of their publishers."""
 
-import hashlib
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from cifar_files import write_cifar100
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from mmpretrain.datasets import CIFAR100
@@ -50,21 +49,10 @@ def image(label):
 
 @pytest.fixture
 def cifar100(tmp_path, monkeypatch):
-    """Pickled rows of 3 x 32 x 32 bytes, known by their hashes."""
-    folder = tmp_path / 'cifar100/cifar-100-python'
-    folder.mkdir(parents=True)
     for split, train in dict(train=True, test=False).items():
         labels = [label for label, is_train in zip(LABELS, TRAIN, strict=True) if is_train == train]
-        content = dict(
-            filenames=[f'{label}.png' for label in labels],
-            batch_label=f'{split}ing batch 1 of 1',
-            fine_labels=labels,
-            coarse_labels=[label // 5 for label in labels],
-            data=np.array([colour(label).repeat(1024) for label in labels]),
-        )
-        path = folder / split
-        path.write_bytes(pickle.dumps(content, protocol=2))
-        monkeypatch.setattr(CIFAR100, f'{split}_list', [[split, hashlib.md5(path.read_bytes()).hexdigest()]])
+        hashes = write_cifar100(tmp_path / 'cifar100', split, labels, colour)
+        monkeypatch.setattr(CIFAR100, f'{split}_list', hashes)
     monkeypatch.setenv('CIFAR100_ROOT', str(tmp_path / 'cifar100'))
 
 

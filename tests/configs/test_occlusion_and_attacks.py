@@ -17,7 +17,9 @@ import mmmixpro  # noqa: F401
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 LEAVES = [
-    f'{method}_deit-s_{suite}' for method in ('cutmix', 'transmix', 'mixpro') for suite in ('occlusion', 'adversarial')
+    f'{method}_deit-s_{suite}'
+    for method in ('cutmix', 'transmix', 'smmix', 'mixpro')
+    for suite in ('occlusion', 'adversarial')
 ]
 
 

@@ -87,5 +87,9 @@ def test_mistakes(make_runner, pictures, classifier):
     several.labels[2] = [0, 3]
     with pytest.raises(ValueError, match='one label for each image'):
         make_runner(model, several, loop(), COMPACT).test()
+    foreign = pictures(4)
+    foreign.labels[2] = 7
+    with pytest.raises(ValueError, match='labels of the 7 classes of the model, found . to 7'):
+        make_runner(model, foreign, loop(), COMPACT).test()
     with pytest.raises(ValueError, match='without --tta'):
         make_runner(dict(type='AverageClsScoreTTA', module=model), pictures(4), loop(), COMPACT).test()

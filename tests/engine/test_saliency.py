@@ -11,7 +11,7 @@ from oracles.attention import full_attention
 
 from mmmixpro.utils.convert import vit_from_timm
 
-PREPROCESSOR = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+PREPROCESSOR = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 MEAN, STD = np.array(PREPROCESSOR['mean']), np.array(PREPROCESSOR['std'])
 CHOICES = ('GuideAttentionSaliency', 'StoredMapSaliency', "kinds=['random']")
 
@@ -69,6 +69,19 @@ def test_guide_by_the_official_file(dino, guide_cfg, images, classifier, tmp_pat
     assert not maps.requires_grad
     name = 'mean over heads' if head is None else f'head {head}'
     assert saliency.describe() == f'class attention of {tmp_path}/dino.pth (VisionTransformer, {name})'
+
+
+def test_guide_sees_rgb(dino, guide_cfg, images, classifier, tmp_path):
+    """Of files, which are read in BGR and turned, and of CIFAR's images, which are RGB and stay so."""
+    torch.save(dino.state_dict(), tmp_path / 'dino.pth')
+    expected = class_rows(dino, images).mean(1)
+    expected /= expected.sum((1, 2), keepdims=True)
+    for to_rgb, given in ((True, images), (False, images.flip(1))):
+        model = classifier()
+        model.data_preprocessor.to_rgb = to_rgb
+        saliency = build('GuideAttentionSaliency', checkpoint=str(tmp_path / 'dino.pth'), model=guide_cfg)
+        saliency.prepare(model)
+        np.testing.assert_allclose(saliency(given, []).numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_guide_by_a_checkpoint_of_mmpretrain(dino, guide_cfg, images, classifier, tmp_path):

@@ -102,7 +102,8 @@ def test_what_the_original_code_gives():
         assert metric.calculate(confidence, correct) == pytest.approx(float.fromhex(figure), rel=1e-14, abs=0), num
 
 
-def test_the_original_to_the_bit(make_confident, evaluate):
+def test_ties_as_the_original_has_them(make_confident, evaluate):
+    """The oracle's order of equals, NumPy's, to the bit."""
     for name, confidence in CASES.items():
         correct = right(confidence)
         metric = METRICS.build(dict(type='HendrycksRMSCalibrationError', bin_size=7))

@@ -1,4 +1,6 @@
 # Copyright (c) MMMixPro contributors.
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -83,7 +85,7 @@ def test_no_mce_of_a_part(figures_of, warnings_of):
     figures, warnings = warnings_of(lambda: figures_of(*args, baseline=BASELINE))
     assert figures.keys() == {'corruption/fog', 'corruption/snow', 'corruption/error'}
     assert figures['corruption/fog'] == pytest.approx(100 * oracle.corruption_errors(*args)['fog'])
-    assert 'lacks fog, or some of their 5 severities: no mCE' in warnings
+    assert 'lacks fog, or some of their 5 severities or images: no mCE' in warnings
     assert 'some corruptions at other severities than others' in warnings
 
     _, warnings = warnings_of(lambda: figures_of(corruption, severity, correct, baseline=dict(BASELINE, frost=50.0)))
@@ -99,7 +101,23 @@ def test_alexnet_says_nothing_of_other_classes(figures_of, warnings_of):
     figures, warnings = warnings_of(lambda: figures_of(corruption, severity, correct, baseline=None))
     assert 'corruption/mce' not in figures
     assert not warnings
-    assert 'corruption/mce' in figures_of(corruption, severity, correct, num_classes=1000)
+
+    # Of 1000 it does, if none of ImageNet-C's images are missing.
+    figures, warnings = warnings_of(lambda: figures_of(corruption, severity, correct, num_classes=1000))
+    assert 'corruption/mce' not in figures and 'severities or images: no mCE' in warnings
+    assert 'corruption/mce' in figures_of(*draw(list(ALEXNET_ERRORS)[:15], range(1, 6), num=0), num_classes=1000)
+
+
+def test_a_copy_knows_alexnet_too(make_samples, evaluate, warnings_of):
+    """Loops that test several settings copy the metric for each."""
+    corruption, severity, correct = draw(list(ALEXNET_ERRORS)[:15], range(1, 6))
+    samples = make_samples(
+        torch.eye(3)[correct.astype(int)], [0] * len(correct), corruption=corruption, severity=severity
+    )
+    metric = deepcopy(METRICS.build(dict(type='CorruptionError')))
+    figures, warnings = warnings_of(lambda: evaluate([metric], samples))
+    assert 'corruption/mce' not in figures
+    assert 'compares with AlexNet on 1000 classes, the model has 3: no mCE' in warnings
 
 
 @pytest.mark.parametrize('baseline', [{}, dict(clean=40.0), dict(fog=0.6), dict(fog=0.0), dict(fog=120.0)])

@@ -29,7 +29,7 @@ def metrics(size, collect_device):
     """All of them, but what is not defined for one sample."""
     cfgs = [dict(type=cls, subset=subset) for cls in CONFIDENCE for subset in (False, True)]
     cfgs += [dict(type='OODAUPR', subset=True), dict(type='CorruptionError', baseline=BASELINE)]
-    cfgs += [dict(type='SubsetAccuracy')]
+    cfgs += [dict(type='SubsetAccuracy'), dict(type='CompactAccuracy', topk=(1, 3))]
     if size == 1:
         cfgs = [cfg for cfg in cfgs if cfg['type'] != 'OODAUPR']
     return [METRICS.build(dict(cfg, prefix=str(i), collect_device=collect_device)) for i, cfg in enumerate(cfgs)]

@@ -16,7 +16,11 @@ CONFIDENCE = [
     'AURRA',
 ]  # fmt: skip
 OF_A_SUBSET = [dict(type=cls, subset=True) for cls in [*CONFIDENCE, 'OODAUPR']] + [dict(type='SubsetAccuracy')]
-ALL = [*(dict(type=cls) for cls in CONFIDENCE), dict(type='CorruptionError', baseline=None), *OF_A_SUBSET]
+ALL = [
+    *(dict(type=cls) for cls in [*CONFIDENCE, 'CompactAccuracy']),
+    dict(type='CorruptionError', baseline=None),
+    *OF_A_SUBSET,
+]
 
 
 def name(cfg):

@@ -72,7 +72,7 @@ def rms(confidence, correct, bin_size):
 
 
 def rms_hendrycks(confidence, correct, bin_size):
-    """Likewise without the last bin; NumPy's sort and mean, so that it can be the same to the bit."""
+    """Likewise without the last bin; NumPy's sort and mean, which the metric must match to the bit."""
     order = np.argsort(confidence)
     total = 0.0
     for b in range(len(confidence) // bin_size - 1):

@@ -21,10 +21,10 @@ def test_from_training_to_the_picture(tiny, run):
     assert all({'mix/acc', 'mix/share_MixProBatchAugment', 'mix/share_Mixup'} <= line.keys() for line in lines)
     assert {line['mix/share_Mixup'] for line in lines} == {0, 1}
     assert all(('mix/alpha' in line) == (line['mix/share_Mixup'] == 0) for line in lines)
-    tiny.tool('visualization/plot_pal.py', run, '--out', 'deep/alpha.svg')
+    tiny.tool('analysis/plot_pal.py', run, '--out', 'deep/alpha.svg')
     text = ''.join(ElementTree.parse(tiny.folder / 'deep/alpha.svg').getroot().itertext())
     assert 'α: trust in attention' in text and 'MixProBatchAugment' in text
-    tiny.tool('visualization/plot_pal.py', run, run, '--names', 'one', 'two', '--every', '4', '--out', 'two.png')
+    tiny.tool('analysis/plot_pal.py', run, run, '--names', 'one', 'two', '--every', '4', '--out', 'two.png')
     assert cv2.imread(str(tiny.folder / 'two.png')).shape[1] == 1680
 
 
@@ -40,7 +40,7 @@ def test_from_training_to_the_picture(tiny, run):
 )
 def test_mistakes(tiny, run, args, error, message):
     with pytest.raises(error, match=message):
-        tiny.tool('visualization/plot_pal.py', *args)
+        tiny.tool('analysis/plot_pal.py', *args)
 
 
 def test_log_without_mixing(tiny):
@@ -52,4 +52,4 @@ def test_log_without_mixing(tiny):
     ]
     tiny.tool('train.py', tiny.config, '--work-dir', 'stock', '--no-validate', '--cfg-options', *options)
     with pytest.raises(ValueError, match="'stock' tells nothing of mixing: .*MixProgressHook"):
-        tiny.tool('visualization/plot_pal.py', 'stock')
+        tiny.tool('analysis/plot_pal.py', 'stock')

@@ -5,7 +5,10 @@ import json
 import re
 from xml.etree import ElementTree
 
+import mmcv
 import pytest
+from mmpretrain.datasets import CustomDataset
+from mmpretrain.registry import DATASETS
 
 
 @pytest.fixture(scope='module')
@@ -18,8 +21,8 @@ def run(tiny):
 def draw(tiny, capsys):
     """Run a tool; gives the texts of its SVG and what it printed."""
 
-    def draw(tool, *args, folder='analysis'):
-        tiny.tool(f'{folder}/plot_{tool}.py', *args, '--out', 'deep/drawn.svg')
+    def draw(tool, *args):
+        tiny.tool(f'analysis/plot_{tool}.py', *args, '--out', 'deep/drawn.svg')
         root = ElementTree.parse(tiny.folder / 'deep/drawn.svg').getroot()
         assert list((tiny.folder / 'deep').iterdir()) == [tiny.folder / 'deep/drawn.svg']
         return [''.join(text.itertext()) for text in root.iter() if text.tag.endswith('text')], capsys.readouterr().out
@@ -33,7 +36,7 @@ def test_generalization(run, draw):
 
 
 def test_alpha_by_epoch(run, draw):
-    texts, _ = draw('pal', run, '--by-epoch', folder='visualization')
+    texts, _ = draw('pal', run, '--by-epoch')
     assert 'α: trust in attention, mean ± std' in texts and 'epoch' in texts and 'iteration' not in texts
 
 
@@ -66,6 +69,35 @@ def test_attention(tiny, run, draw):
     svg = (tiny.folder / 'deep/drawn.svg').read_text()
     assert svg.count('xlink:href="data:image/png;base64') >= 3 * 4
     assert not re.search(r'xlink:href="(?!data:|#)', svg)
+
+
+class InMemory(CustomDataset):
+    """Brings its images along in RGB, as CIFAR does."""
+
+    def get_data_info(self, idx):
+        info = super().get_data_info(idx)
+        return dict(info, img=mmcv.imread(info.pop('img_path'), channel_order='rgb'))
+
+
+IN_MEMORY = """
+_base_ = 'tiny.py'
+data_preprocessor = dict(to_rgb=False)
+test_dataloader = dict(dataset=dict(type='InMemory', pipeline=_base_.test_pipeline[1:]))
+"""
+
+
+def test_images_in_memory_keep_their_colours(tiny, run, draw):
+    """What the model sees is the same, and so is the picture."""
+    DATASETS.register_module(name='InMemory', module=InMemory, force=True)
+    own = tiny.config.with_name('in_memory.py')
+    own.write_text(IN_MEMORY)
+    pictures = []
+    for config in (tiny.config, own):
+        draw('attention', config, 'run/epoch_3.pth', '--num', 2)
+        pictures.append(re.findall('data:image/png;base64,([^"]*)"', (tiny.folder / 'deep/drawn.svg').read_text()))
+    DATASETS.module_dict.pop('InMemory')
+    assert len(pictures[0]) >= 8
+    assert pictures[0] == pictures[1]
 
 
 def test_alpha_of_a_mini_batch(tiny, run, draw):

@@ -14,29 +14,9 @@ import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from PIL import Image
+from small_suites import REFUSED, REFUSING_LOOP, SUITES
 
 ROOT = Path(__file__).resolve().parents[2]
-SUITES = dict(
-    # On the config's own test set, by the config's metric.
-    clean="robustness = dict(evaluator=[dict(type='Accuracy')])",
-    # A set of its own.
-    noise="""
-robustness = dict(
-    dataset=dict(type='CustomDataset', data_root='{{$ROBUSTNESS_ROOT:data}}/noise', with_label=True),
-    evaluator=[dict(type='Accuracy', prefix='noise'), dict(type='AveragePrecision', prefix='noise')],
-    test_cfg=dict(fp16=False),
-)""",
-    # Sets that are not there, not whole, and whole but broken.
-    absent="""
-dataset = dict(type='CustomDataset', data_root='{{$ROBUSTNESS_ROOT:data}}/absent', with_label=True)
-robustness = dict(dataset=dataset, evaluator=[dict(type='Accuracy')])""",
-    partial="""
-dataset = dict(type='CustomDataset', data_root='{{$ROBUSTNESS_ROOT:data}}/partial', with_label=True)
-robustness = dict(dataset=dataset, evaluator=[dict(type='Accuracy')])""",
-    broken="""
-dataset = dict(type='CustomDataset', data_root='{{$ROBUSTNESS_ROOT:data}}/broken', with_label=True)
-robustness = dict(dataset=dataset, evaluator=[dict(type='Accuracy')])""",
-)
 
 
 @pytest.fixture(scope='module')
@@ -151,6 +131,41 @@ def test_brackets_in_a_reason_are_text(world, run):
     assert suites['clean']['status'] == 'done'
 
 
+def test_sets_of_other_classes_are_skipped(world, run):
+    """Where the set names them, and where its labels alone tell."""
+    for name in 'abc':
+        (world.folder / f'sets/three/{name}').mkdir(parents=True)
+        shutil.copy(world.folder / 'sets/noise/a/0.png', world.folder / f'sets/three/{name}')
+    (world.folder / 'labels.txt').write_text('a/0.png 0\nc/0.png 4\n')
+    (world.folder / 'a.txt').write_text('a/0.png 0\n')
+    text = """
+dataset = dict(type='CustomDataset', data_root='{{$ROBUSTNESS_ROOT:data}}/three', %s)
+robustness = dict(dataset=dataset, evaluator=[dict(type='Accuracy')])"""
+    suites = dict(
+        named='with_label=True', one="classes=['a'], ann_file='../../a.txt'", labelled="ann_file='../../labels.txt'"
+    )
+    for name, setting in suites.items():
+        (world.folder / f'{name}.py').write_text(text % setting)
+    said, record = run('classes', suite='named.py,one.py,labelled.py,clean.py', models=['one'])
+    results = record['models'][0]['suites']
+    for name, classes in dict(named=3, one=1, labelled=5).items():
+        reason = f"the set's labels are of {classes} classes, the model has 2"
+        assert results[name] == dict(status='skipped', reason=reason) and reason in said
+    assert results['clean']['status'] == 'done'
+
+
+def test_figures_that_are_lists(world, run):
+    """They are left out, and named also when they are read back."""
+    metric = "dict(type='SingleLabelMetric', average=None, items=['recall']), dict(type='Accuracy')"
+    (world.folder / 'lists.py').write_text(f'robustness = dict(evaluator=[{metric}])')
+    for outcome in ('done', 'measured before'):
+        said, record = run('lists', suite='lists.py', models=['one'])
+        assert list(record['models'][0]['suites']['lists']['metrics']) == ['accuracy/top1']
+        assert 'single-label/recall_classwise is not one number and is left out' in said
+        assert f'one, lists: {outcome}' in said
+        assert ('one, lists: testing' in said) == (outcome == 'done')
+
+
 def test_what_is_missing_is_named_and_the_rest_still_runs(world, run):
     suite = 'absent.py,partial.py,broken.py,clean.py'
     said, record = run('holes', suite=suite, models=['one'], code='2 failed, 1 skipped')
@@ -216,14 +231,34 @@ def test_two_ranks_give_the_same_figures(world, run):
         CUDA_VISIBLE_DEVICES='',
         OMP_NUM_THREADS='1',
     )
-    # What only one rank meets ends the run, and what was measured before is kept.
+    # What only one rank meets amid its batches ends the run, and what was measured before is kept.
     process = subprocess.run(script, cwd=world.folder, env=env, capture_output=True, text=True)
     assert process.returncode and 'sets/broken/b/3.png' in process.stdout + process.stderr
-    script[script.index('clean.py,broken.py,noise.py')] = 'clean.py,noise.py,absent.py'
+    # What ranks meet before, one of them or all, leaves out that suite.
+    with open(world.folder / 'probe.py', 'a') as probe:
+        probe.write(REFUSING_LOOP)
+    (world.folder / 'labels.txt').write_text('a/0.png 0\n')
+    for name, text in REFUSED.items():
+        (world.folder / f'{name}.py').write_text(text)
+    suites = ','.join(f'{name}.py' for name in ('absent', 'partial', *REFUSED))
+    script[script.index('clean.py,broken.py,noise.py')] = f'clean.py,{suites},noise.py'
     process = subprocess.run(script, cwd=world.folder, env=env, capture_output=True, text=True)
-    assert process.returncode == 0, process.stdout + process.stderr
+    said = process.stdout + process.stderr
+    assert '4 failed, 3 skipped' in said
     assert process.stdout.count('one, clean: measured before') == 1
     ranks = json.loads((world.folder / 'ranks/robustness.json').read_text())
+    results = ranks['models'][0]['suites']
+    for name, (status, reason) in dict(
+        absent=('skipped', 'sets/absent'),
+        partial=('failed', 'sets/partial'),
+        foreign=('skipped', "the set's labels are of 3 classes, the model has 2"),
+        guide=('skipped', "'nowhere.pth'"),
+        hook=('failed', 'refused by rank 1'),
+        first=('failed', 'first batch of rank 1'),
+        grid=('failed', 'A grid of 33 x 33 patches does not fit'),
+    ).items():
+        assert results[name]['status'] == status and reason in results[name]['reason'], results[name]
+        assert f'one, {name}: {status}, {results[name]["reason"]}' in process.stdout
     for name in ('clean', 'noise'):
         (first, second) = (record['models'][0]['suites'][name] for record in (alone, ranks))
         assert second['metrics'] == pytest.approx(first['metrics'], abs=1e-4)

@@ -22,12 +22,14 @@ NORMALISE = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 def build(classifier_cfg, redraw):
     """A classifier with random weights, four images and their labels, and the images as they were."""
 
-    def build(to_rgb=True, augments=(dict(type='MixProBatchAugment', mask_size=32, mode='elem'),), **kwargs):
+    def build(
+        to_rgb=True, in_memory=False, augments=(dict(type='MixProBatchAugment', mask_size=32, mode='elem'),), **kwargs
+    ):
         preprocessor = dict(num_classes=7, to_rgb=to_rgb, **NORMALISE)
         model = MODELS.build(classifier_cfg(augments=augments, data_preprocessor=preprocessor, **kwargs))
-        bgr = torch.randint(256, (4, 3, 64, 96), dtype=torch.uint8)
-        images = model.data_preprocessor(dict(inputs=bgr))['inputs']
-        return redraw(model), images, torch.tensor([3, 1, 6, 0]), bgr.flip(1).permute(0, 2, 3, 1).numpy()
+        rgb = torch.randint(256, (4, 3, 64, 96), dtype=torch.uint8)
+        images = model.data_preprocessor(dict(inputs=rgb if in_memory else rgb.flip(1)))['inputs']
+        return redraw(model), images, torch.tensor([3, 1, 6, 0]), rgb.permute(0, 2, 3, 1).numpy()
 
     return build
 
@@ -57,9 +59,11 @@ def captions(axes):
 
 
 @pytest.mark.parametrize('to_rgb', [True, False])
-def test_images_in_their_own_colours(build, figure, to_rgb):
-    model, images, labels, rgb = build(to_rgb)
-    axes, plan = figure(model, images, labels)
+@pytest.mark.parametrize('in_memory', [True, False])
+def test_images_in_their_own_colours(build, figure, to_rgb, in_memory):
+    """Files are read in BGR, data sets like CIFAR have RGB; either may be turned around for the model."""
+    model, images, labels, rgb = build(to_rgb, in_memory)
+    axes, plan = figure(model, images, labels, in_memory=in_memory)
     for i, (j, mask) in enumerate(zip(plan.partner.tolist(), plan.pixel_mask().numpy(), strict=True)):
         np.testing.assert_array_equal(shown(axes[0, i]), rgb[i])
         np.testing.assert_array_equal(shown(axes[1, i]), rgb[j])

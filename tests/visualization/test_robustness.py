@@ -10,9 +10,10 @@ from test_report import EVIL, Page
 
 from mmmixpro.visualization.panels import plot_panels
 from mmmixpro.visualization.robustness import (
-    notes,
+    notes_of,
     occlusion_curves,
     occlusion_panels,
+    occlusion_tables,
     suite_table,
     table_5,
     tables,
@@ -26,6 +27,7 @@ NOTE = '14 x 14 patches, random by seed 0, salient by class attention of the mod
 def done(**metrics):
     settings = dict(dataset=dict(type='ImageNet'), test_evaluator=[dict(type='Metric')], test_cfg={}, seed=0, model={})
     facts = dict(images=50000, seconds=75.0, device='cpu', warnings=[], note='', date='2026-01-02 03:04:05')
+    facts |= dict(versions=dict(torch='2.11'))
     return dict(status='done', metrics=metrics, settings=settings, **facts)
 
 
@@ -54,7 +56,7 @@ def some_record(names=('CutMix', 'MixPro'), suites=some_suites):
         dict(name=name, config=f'configs/{i}.py', checkpoint=f'{i}.pth', sha256=64 * str(i % 10), suites=suites(i))
         for i, name in enumerate(names)
     ]
-    head = dict(command='robustness.py', date='2026-01-02 03:04:05', device='cpu', versions=dict(torch='2.11'))
+    head = dict(command='robustness.py', date='2026-01-02 03:04:05', device='cpu')
     return dict(head, suites=list(models[0]['suites']), models=models)
 
 
@@ -98,7 +100,8 @@ def test_the_papers_figures_do_not_stand_alone():
 def test_one_column_for_each_model():
     table = suite_table(some_record(), 'corruption')
     assert table.columns == ['CutMix', 'MixPro']
-    assert table.rows == [('fog', [40.0, 40.0]), ('gaussian noise', [50.0, 51.0]), ('mean ↓', [45.0, 45.0])]
+    mean = ('mean of 2 corruptions ↓', [45.0, 45.0])
+    assert table.rows == [('fog', [40.0, 40.0]), ('gaussian noise', [50.0, 51.0]), mean]
     assert suite_table(some_record(), 'adversarial') is None
 
 
@@ -106,6 +109,36 @@ def test_a_model_that_lacks_figures_keeps_its_column():
     record = some_record()
     record['models'][0]['suites']['corruption'] = dict(status='pending')
     assert suite_table(record, 'corruption').rows[0] == ('fog', [None, 40.0])
+
+
+def test_means_over_other_corruptions_do_not_stand_side_by_side():
+    """Nor do those over as many, nor count what is no corruption."""
+    metrics = [dict(fog=4, error=4), dict(fog=4, snow=8, error=6, mce=7, relative_mce=9), dict(snow=8, error=8)]
+    record = some_record(
+        names='abc', suites=lambda i: {'mine': done(**{f'corruption/{key}': v for key, v in metrics[i].items()})}
+    )
+    assert suite_table(record, 'mine').rows == [
+        ('fog', [4, 4, None]),
+        ('mean of 1 corruption ↓', [4, None, None]),
+        ('snow', [None, 8, 8]),
+        ('mean of 2 corruptions ↓', [None, 6, None]),
+        ('mCE, relative to AlexNet ↓', [None, 7, None]),
+        ('relative mCE, of what corruption adds to the error ↓', [None, 9, None]),
+        ('mean of 1 corruption ↓', [None, None, 8]),
+    ]
+
+
+def test_occlusion_is_known_by_its_figures():
+    """Of a suite of one's own, beside the project's, with more figures for each setting."""
+    extra = {'occlusion/random/50': 7.0, 'occlusion/random/50/top5': 9.0, 'accuracy/top1': 8.0}
+    record = some_record(names=['CutMix'], suites=lambda i: {'mine': done(**extra)})
+    assert occlusion_curves(record) == {'random': {'CutMix': [(50.0, 7.0)]}}
+    assert [table.rows for table in occlusion_tables(record)] == [[('50 %', [7.0])]]
+    assert suite_table(record, 'mine').rows == [('top5', [9.0]), ('top1', [8.0])]
+    record = some_record(names=['CutMix'], suites=lambda i: {**some_suites(), 'mine': done(**extra)})
+    assert list(occlusion_curves(record)['random']) == ['CutMix, occlusion', 'CutMix, mine']
+    assert list(occlusion_curves(record)['salient']) == ['CutMix, occlusion']
+    assert suite_table(record, 'occlusion') is None
 
 
 def test_suites_of_ones_own_are_called_as_they_are():
@@ -130,9 +163,15 @@ def test_curves_of_some_kinds_and_some_models():
 
 def test_what_figures_hang_on_is_said_once_or_of_each():
     record = some_record()
-    assert notes(record, 'occlusion') == [f'{NOTE}.']
+    assert notes_of(record, 'occlusion') == [f'{NOTE}.']
     record['models'][1]['suites']['occlusion']['note'] = 'salient by DINO'
-    assert notes(record, 'occlusion') == [f'CutMix: {NOTE}.', 'MixPro: salient by DINO.']
+    assert notes_of(record, 'occlusion') == [f'CutMix: {NOTE}.', 'MixPro: salient by DINO.']
+    # What was warned of, too.
+    for model, warnings in zip(record['models'], (['a.', 'b'], ['b', 'a']), strict=True):
+        model['suites']['occlusion'] |= dict(note='', warnings=warnings)
+    assert notes_of(record, 'occlusion') == ['a.', 'b.']
+    record['models'][1]['suites']['occlusion']['warnings'] = ['b']
+    assert notes_of(record, 'occlusion') == ['CutMix: a.', 'b.']
 
 
 def test_content(html):
@@ -154,6 +193,7 @@ def test_content(html):
     # The figures behind the curves.
     assert '100 % 50.0 51.0' in text and '100 % 10.0 11.0' in text
     assert '50000 images, 1 min 15 s, cpu' in text
+    assert text.count('torch 2.11') == 4 * 3  # of each result its own
     for kind in ('Random', 'Salient', 'Non-salient'):
         assert f'{kind} patches dropped: top-1 (%)' in page.texts
 
@@ -164,6 +204,40 @@ def test_curves_have_a_line_for_each_model(html):
     for svg in svgs:
         texts = [''.join(t.itertext()) for t in ElementTree.fromstring(svg).iter() if t.tag.endswith('text')]
         assert {'CutMix', 'MixPro', 'other', 'patches dropped (%)'} <= set(texts)
+
+
+def test_curves_share_their_scale():
+    """Also where each is drawn alone, as on the page; all points are within."""
+    record = some_record()
+    panels = occlusion_panels(record)
+    drawn = [plot_panels(panels).axes, *(plot_panels([panel]).axes for panel in panels)]
+    (limits,) = {ax.get_ylim() for axes in drawn for ax in axes}
+    assert limits[0] < 80 - 70 and limits[1] > 81 and limits[1] - limits[0] < 1.2 * 71  # all of it
+    same = some_record(
+        suites=lambda i: {'occlusion': done(**{'occlusion/random/0': 50.0, 'occlusion/random/100': 50.0})}
+    )
+    assert plot_panels(occlusion_panels(same)).axes[0].get_ylim() == (49.5, 50.5)
+
+
+def test_warnings_are_not_hidden(write):
+    """A closed <details> would be overlooked."""
+    record = some_record()
+    record['models'][1]['suites']['calibration']['warnings'] = ['of 99 samples, nothing is left']
+    html = write(record)
+    assert 'MixPro: of 99 samples, nothing is left.' in ' '.join(Page(html).texts)
+    assert 'nothing is left' not in ''.join(re.findall(r'<details.*?</details>', html, re.DOTALL))
+
+
+def test_every_figure_of_ours_has_a_name():
+    """But for the names of corruptions, and what the curves show."""
+    record = some_record(
+        suites=lambda i: {'imagenet-c': done(**{'corruption/mce': 1.0, 'corruption/relative_mce': 2.0})}
+    )
+    (table,) = tables(record)
+    assert [name for name, _ in table.rows] == [
+        'mCE, relative to AlexNet ↓',
+        'relative mCE, of what corruption adds to the error ↓',
+    ]
 
 
 def test_lines_are_told_apart():
@@ -202,7 +276,7 @@ def test_nothing_from_elsewhere(html):
 def test_text_is_escaped(write):
     record = some_record([EVIL, 'other'])
     record['models'][0]['suites']['adversarial']['reason'] = EVIL
-    record['models'][0]['suites']['occlusion'] |= dict(note=EVIL, warnings=[EVIL])
+    record['models'][0]['suites']['occlusion'] |= dict(note=EVIL, warnings=[EVIL], versions={EVIL: EVIL})
     page = Page(write(record))
     assert page.all('script') == page.all('img') == []
     assert EVIL in page.texts
@@ -210,6 +284,6 @@ def test_text_is_escaped(write):
 
 def test_missing_part(write):
     record = some_record()
-    del record['versions']
-    with pytest.raises(jinja2.UndefinedError, match='versions'):
+    del record['device']
+    with pytest.raises(jinja2.UndefinedError, match='device'):
         write(record)

@@ -7,27 +7,21 @@ python tools/analysis/plot_attention.py CONFIG CHECKPOINT --num 6 --seed 1 --out
 The images are those of the config's test set. tools/visualization/browse_mix.py draws several methods side by side.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import mmmixpro  # noqa: F401  (first: `mmmixpro::` in a config resolves once it is imported)
-from mmmixpro.visualization.arguments import add_out, check_arguments
-from mmmixpro.visualization.batch import add_batch_arguments, load_batch
+from mmmixpro.apis.batch import load_batch, parse_batch_arguments
 from mmmixpro.visualization.figure import write_figure
 from mmmixpro.visualization.mixed import mixed_figure
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_batch_arguments(parser, num=4)
-    add_out(parser, 'attention.svg')
-    args = parser.parse_args()
-    check_arguments(args)
-    classifier, images, labels, names = load_batch(args, 'test_dataloader')
-    write_figure(mixed_figure(classifier, images, labels, names, seed=args.seed), args.out)
+    args = parse_batch_arguments(__doc__, 4, 'attention.svg')
+    classifier, images, labels, classes, in_memory = load_batch(args, 'test_dataloader')
+    write_figure(mixed_figure(classifier, images, labels, classes, seed=args.seed, in_memory=in_memory), args.out)
     print(f'Drawn: {args.out}')
 
 

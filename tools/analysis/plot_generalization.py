@@ -5,7 +5,7 @@
 python tools/analysis/plot_generalization.py work_dirs/transmix/deit-s_8xb128_in1k work_dirs/mixpro/deit-s_8xb128_in1k \
     --names TransMix MixPro --out generalization.svg
 
-Of Fig. 2, tools/visualization/plot_pal.py --by-epoch draws a, and tools/analysis/plot_alpha.py b.
+Of Fig. 2, tools/analysis/plot_pal.py --by-epoch draws a, and tools/analysis/plot_alpha.py b.
 """
 
 import argparse

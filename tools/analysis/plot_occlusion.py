@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mmmixpro.visualization.arguments import add_arguments, check_arguments
 from mmmixpro.visualization.figure import write_figure
 from mmmixpro.visualization.panels import plot_panels
-from mmmixpro.visualization.robustness import notes, occlusion_panels
+from mmmixpro.visualization.robustness import notes_of, occlusion_panels
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     if not panels:
         raise ValueError(f'Expected results of the suite occlusion, found none of {names}.')
     write_figure(plot_panels(panels, args.columns), args.out)
-    for note in notes(record, 'occlusion'):
+    for note in notes_of(record, 'occlusion'):
         print(note)
     print(f'Drawn: {args.out}')
 

@@ -18,13 +18,12 @@ import shlex
 import sys
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmengine import Config, ConfigDict, DictAction
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from rich.console import Console
 from rich.table import Table
 from torch.distributed.elastic.multiprocessing.errors import record as record_errors
@@ -33,11 +32,9 @@ import mmmixpro  # noqa: F401  (first: `mmmixpro::` in a config resolves once it
 from mmmixpro.apis import get_model
 from mmmixpro.engine.launch import add_arguments, load_config, open_process_group, set_dataloader_defaults
 from mmmixpro.evaluation.measuring import device_name, measure
-from mmmixpro.evaluation.results import read_result, settings_of, sha256, write_json
+from mmmixpro.evaluation.results import read_result, settings_of, sha256, versions, write_json
 from mmmixpro.evaluation.suite import apply_suite, find_suites, load_suite
-from mmmixpro.visualization.robustness import tables, write_robustness
-
-PACKAGES = ('mmmixpro', 'torch', 'mmengine', 'mmcv', 'mmpretrain')
+from mmmixpro.visualization.robustness import occlusion_tables, tables, write_robustness
 
 
 @dataclass
@@ -133,29 +130,37 @@ def load_models(args: argparse.Namespace, suites: dict[str, ConfigDict]) -> list
     return models
 
 
-def test(model: Model, suite: str, settings: ConfigDict, args: argparse.Namespace, console: Console) -> dict:
-    """The result of a suite: the one that there is, or a new one."""
+def test(
+    model: Model, suite: str, settings: ConfigDict, seen: dict[str, str], args: argparse.Namespace, console: Console
+) -> dict:
+    """The result of a suite: the one that there is, or a new one; ``seen``: see :func:`settings_of`."""
     cfg = apply_suite(model.cfg, settings)
     if args.amp:
         cfg.test_cfg.fp16 = True
     cfg.load_from = model.checkpoint
     cfg.work_dir = str(Path(args.work_dir or args.out / 'logs', model.folder, suite))
     cfg.experiment_name = f'{model.folder}_{suite}'  # loggers are known by it
-    hangs_on = settings_of(cfg, model.sha256)
     path = args.out / 'results' / model.folder / f'{suite}.json'
     title = f'{model.name}, {suite}'
-    result = None if args.again else read_result(path, hangs_on)
+    # One rank decides, or some might measure what others have read.
+    known: list[dict | None] = [None]
+    if is_main_process() and not args.again:
+        known = [read_result(path, settings_of(cfg, model.sha256, seen))]
+    broadcast_object_list(known)
+    result = known[0]
     if result is not None:
-        console.print(f'{title}: measured before, {result["date"]}')
-        return result
-    result = measure(cfg, title, console)
-    if result['status'] == 'done':
-        result |= dict(settings=hangs_on, date=now())
-        if is_main_process():
+        outcome = f'measured before, {result["date"]}'
+    else:
+        console.print(f'{title}: testing')
+        result = measure(cfg, title, console)
+        outcome = result['status'] + (f', {result["reason"]}' if 'reason' in result else '')
+        if result['status'] == 'done' and is_main_process():
+            # Data that the test itself has fetched are there now.
+            result |= dict(settings=settings_of(cfg, model.sha256, seen), versions=versions(), date=now())
             write_json(path, result)
     for warning in result.get('warnings', []):
         console.print(f'{title}: {warning}', style='yellow')
-    console.print(f'{title}: {result["status"]}' + (f', {result["reason"]}' if 'reason' in result else ''))
+    console.print(f'{title}: {outcome}')
     return result
 
 
@@ -164,8 +169,8 @@ def now() -> str:
 
 
 def show(record: dict, console: Console) -> None:
-    """Print the tables of the page."""
-    for table in tables(record):
+    """Print the tables of the page, with those behind the curves."""
+    for table in (*occlusion_tables(record), *tables(record)):
         shown = Table(title=table.title, title_justify='left')
         shown.add_column(table.corner)
         for name in table.columns:
@@ -185,17 +190,17 @@ def main() -> None:
     # Bound to the console as it is now: what mmengine prints during a test goes to its log files alone.
     console = Console(file=sys.stdout, highlight=False, markup=False, soft_wrap=True, quiet=not is_main_process())
     page = args.out / 'robustness.html'
+    seen: dict[str, str] = {}
     for model in models:
         model.suites |= {suite: dict(status='pending') for suite in suites}
     for model in models:
         for suite, settings in suites.items():
-            model.suites[suite] = test(model, suite, settings, args, console)
+            model.suites[suite] = test(model, suite, settings, seen, args, console)
             shown = ('name', 'config', 'checkpoint', 'sha256', 'suites')
             record = dict(
                 command=shlex.join(sys.argv),
                 date=now(),
                 device=device_name(),
-                versions={name: import_module(name).__version__ for name in PACKAGES},
                 suites=list(suites),
                 models=[{key: getattr(one, key) for key in shown} for one in models],
             )

@@ -9,7 +9,7 @@ dino = dict(
     model=dict(
         type='ImageClassifier',
         backbone=dict(type='VisionTransformer', arch='deit-small', img_size=224, patch_size=16),
-        data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True),
+        data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
     ),
 )
 robustness = dict(

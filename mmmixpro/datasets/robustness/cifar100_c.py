@@ -1,19 +1,17 @@
 # Copyright (c) MMMixPro contributors.
 """CIFAR-100-C: CIFAR-100's test images under 15 corruptions of 5 severities, as NumPy arrays."""
 
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.logging import print_log
-from mmpretrain.datasets import CIFAR100, BaseDataset
+from mmpretrain.datasets import CIFAR100
 from mmpretrain.datasets.base_dataset import expanduser
 from mmpretrain.registry import DATASETS
 
-from .corruptions import BENCHMARK, SEVERITIES, Kind, kinds, list_missing
-from .samples import Rows, note
+from .corruption_set import CorruptionSet
+from .corruptions import SEVERITIES, Kind
+from .samples import Rows
 
 TEST_IMAGES = 10000  # of CIFAR-100; severity s is in the rows from (s - 1) * 10000 on
 
@@ -30,19 +28,15 @@ class MappedArray:
 
 
 @DATASETS.register_module()
-class CIFAR100C(BaseDataset):
+class CIFAR100C(CorruptionSet):
     """CIFAR-100-C (https://arxiv.org/abs/1903.12261), 10,000 images for each corruption and severity.
 
-    ``<data_root>/<corruption>.npy``, ``(50000, 32, 32, 3)`` uint8 in RGB, and ``labels.npy``. Meta information:
-    ``corruption`` and ``severity``. As with CIFAR-100 the images are in ``img`` already: the pipeline loads no file,
-    and ``data_preprocessor.to_rgb`` is False.
+    ``<data_root>/<corruption>.npy``, ``(50000, 32, 32, 3)`` uint8 in RGB, and ``labels.npy``. As with CIFAR-100 the
+    images are in ``img`` already: the pipeline loads no file, and ``data_preprocessor.to_rgb`` is False.
 
     Args:
         data_root: The folder.
-        corruptions: Defaults to the benchmark's 15. The 4 extra ones are taken when they are named.
-        severities: Out of 1 to 5.
-        allow_missing: Test on what is there and warn of what is missing.
-        **kwargs: Those of mmpretrain's ``BaseDataset``. Samples are never serialised, for they are made when asked for.
+        **kwargs: Those of :class:`CorruptionSet`.
 
     Raises:
         FileNotFoundError: If files are missing.
@@ -50,29 +44,16 @@ class CIFAR100C(BaseDataset):
     """
 
     METAINFO = CIFAR100.METAINFO
+    TITLE = 'CIFAR-100-C'
     SOURCE = 'Unpack CIFAR-100-C.tar of https://zenodo.org/records/3555552; its folder CIFAR-100-C is this one.'
 
-    def __init__(
-        self,
-        data_root: str,
-        corruptions: Sequence[str] = BENCHMARK,
-        severities: Sequence[int] = SEVERITIES,
-        allow_missing: bool = False,
-        **kwargs: Any,
-    ):
-        self.kinds = kinds(corruptions, severities)
-        self.severities = severities
-        self.allow_missing = allow_missing
-        super().__init__(ann_file='', data_root=expanduser(data_root), **{**kwargs, 'serialize_data': False})
+    def __init__(self, data_root: str, **kwargs: Any):
+        super().__init__(ann_file='', data_root=expanduser(data_root), **kwargs)
 
     def load_data_list(self) -> Rows:
         root = Path(self.data_root)
         missing: dict[Kind, str] = {kind: '' for kind in self.kinds if not (root / f'{kind[0]}.npy').is_file()}
-        if missing:
-            lacks = f"'{root}' lacks of CIFAR-100-C: {list_missing(missing, self.severities)}."
-            if not self.allow_missing or len(missing) == len(self.kinds):
-                raise FileNotFoundError(f'{lacks} {self.SOURCE} To test on what is there: allow_missing=True.')
-            print_log(f'{lacks} Tested on the rest.', logger='current', level=logging.WARNING)
+        self.check_missing(missing)
         self.there = [kind for kind in self.kinds if kind not in missing]
         rows = TEST_IMAGES * len(SEVERITIES)
         names = dict.fromkeys(name for name, _ in self.there)
@@ -109,10 +90,6 @@ class CIFAR100C(BaseDataset):
             corruption=corruption,
             severity=severity,
         )
-
-    def prepare_data(self, idx: int) -> dict:
-        info = self.get_data_info(idx)
-        return note(self.pipeline(info), corruption=info['corruption'], severity=info['severity'])
 
     def extra_repr(self) -> list[str]:
         return [f'Root of dataset: \t{self.data_root}']

@@ -12,7 +12,7 @@ from mmpretrain.datasets import BaseDataset, PackInputs
 from mmpretrain.registry import DATASETS
 
 from .corruptions import BENCHMARK, SEVERITIES, Kind, kinds
-from .samples import note
+from .samples import add_metainfo
 
 SMALLEST = 32  # px; imagecorruptions takes no smaller image
 
@@ -133,7 +133,7 @@ class CorruptedDataset:
         clean, order = self._clean(image)
         rgb = np.ascontiguousarray(clean['img'][..., order])
         corrupted = np.array(corrupt(rgb, kind, seed)[..., order], order='C')
-        return note(self.pack(dict(clean, img=corrupted)), corruption=kind[0], severity=kind[1])
+        return add_metainfo(self.pack(dict(clean, img=corrupted)), corruption=kind[0], severity=kind[1])
 
     def _clean(self, image: int) -> tuple[dict, slice]:
         """What the pipeline makes of an image before it packs it, and the order of channels that makes it RGB."""

@@ -64,7 +64,7 @@ class ImageNetFolders(BaseDataset):
 
     Raises:
         FileNotFoundError: If classes are missing.
-        ValueError: If there are other classes of ImageNet.
+        ValueError: If there are other classes of ImageNet, or if ``metainfo`` has a ``subset``.
         ImportError: Without timm, which lists the classes.
     """
 
@@ -75,6 +75,11 @@ class ImageNetFolders(BaseDataset):
 
     def __init__(self, data_root: str, metainfo: dict | None = None, **kwargs: Any):
         self.folders = self.class_folders()
+        if 'subset' in (metainfo or {}):
+            raise ValueError(
+                f"{type(self).__name__} has the {len(self.folders)} classes of {self.TITLE}, found metainfo['subset'] "
+                'too: leave it out. A CustomDataset takes other classes.'
+            )
         if len(self.folders) < len(self.METAINFO['classes']):
             metainfo = dict(subset=sorted(self.folders.values()), **(metainfo or {}))
         super().__init__(ann_file='', data_root=expanduser(data_root), metainfo=metainfo, **kwargs)

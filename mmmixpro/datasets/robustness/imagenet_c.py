@@ -5,7 +5,6 @@ import logging
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 from mmengine.dist import is_main_process
@@ -16,17 +15,18 @@ from rich.console import Console
 from rich.progress import track
 
 from .classes import indices, wnids
-from .corruptions import BENCHMARK, SEVERITIES, Kind, kinds, list_missing
+from .corruption_set import CorruptionSet
+from .corruptions import Kind
 from .folders import ImageNetFolders, list_images, some
-from .samples import Rows, note
+from .samples import Rows
 
 
 @DATASETS.register_module()
-class ImageNetC(ImageNetFolders):
+class ImageNetC(CorruptionSet, ImageNetFolders):
     """ImageNet-C (https://arxiv.org/abs/1903.12261), 50,000 images for each corruption and severity.
 
-    ``<data_root>/<corruption>/<severity>/<wnid>/*``. Meta information: ``corruption`` and ``severity``. Samples come in
-    the order of the corruptions, in each of the severities, in each of the labels.
+    ``<data_root>/<corruption>/<severity>/<wnid>/*``. Samples come in the order of the corruptions, in each of the
+    severities, in each of the labels.
 
     The images are the 224 px crops of the validation images (short side 256 px), corrupted and saved as JPEG. The
     authors' ``test.py`` takes them as they are. A pipeline that resizes to 256 px and crops again sees a part of them
@@ -34,10 +34,7 @@ class ImageNetC(ImageNetFolders):
 
     Args:
         data_root: The folder, or the address of an archive (``zip://``, ``lmdb://``): of all, or of each corruption.
-        corruptions: Defaults to the benchmark's 15. The 4 extra ones are taken when they are named.
-        severities: Out of 1 to 5.
-        allow_missing: Test on what is there and warn of what is missing.
-        **kwargs: Those of mmpretrain's ``BaseDataset``. Samples are never serialised, for they are made when asked for.
+        **kwargs: Those of :class:`CorruptionSet`.
 
     Raises:
         FileNotFoundError: If corruptions, severities or classes are missing.
@@ -51,19 +48,6 @@ class ImageNetC(ImageNetFolders):
         'Unpack blur.tar, digital.tar, noise.tar, weather.tar (and extra.tar) of https://zenodo.org/records/2235448 '
         'there, so that it has <corruption>/<severity>/<wnid>.'
     )
-
-    def __init__(
-        self,
-        data_root: str,
-        corruptions: Sequence[str] = BENCHMARK,
-        severities: Sequence[int] = SEVERITIES,
-        allow_missing: bool = False,
-        **kwargs: Any,
-    ):
-        self.kinds = kinds(corruptions, severities)
-        self.severities = severities
-        self.allow_missing = allow_missing
-        super().__init__(data_root, **{**kwargs, 'serialize_data': False})
 
     def class_folders(self) -> dict[str, int]:
         return indices(wnids())
@@ -83,7 +67,8 @@ class ImageNetC(ImageNetFolders):
             names.append(np.array([path.rpartition('/')[2].encode() for path, _ in files], dtype='S'))
             labels.append(np.array([label for _, label in files], dtype=np.int16))
             sizes.append(len(files))
-        self._complain(missing, sizes)
+        self.check_missing(missing)
+        self._check_sizes(sizes)
         self.names, self.labels = np.concatenate(names), np.concatenate(labels)
         self.starts = [0, *accumulate(sizes)]
         return Rows(self._sample, range(self.starts[-1]))
@@ -91,12 +76,7 @@ class ImageNetC(ImageNetFolders):
     def _folder(self, kind: Kind) -> str:
         return join_path(self.data_root, kind[0], str(kind[1]))
 
-    def _complain(self, missing: dict[Kind, str], sizes: list[int]) -> None:
-        if missing:
-            lacks = f"'{self.data_root}' lacks of {self.TITLE}: {list_missing(missing, self.severities)}."
-            if not self.allow_missing or not any(sizes):
-                raise FileNotFoundError(f'{lacks} {self.SOURCE} To test on what is there: allow_missing=True.')
-            print_log(f'{lacks} Tested on the rest.', logger='current', level=logging.WARNING)
+    def _check_sizes(self, sizes: list[int]) -> None:
         odd = {kind: size for kind, size in zip(self.kinds, sizes, strict=True) if size not in (0, self.NUM_IMAGES)}
         if odd:
             (corruption, severity), size = next(iter(odd.items()))
@@ -113,7 +93,3 @@ class ImageNetC(ImageNetFolders):
         label = int(self.labels[row])
         path = join_path(self._folder(kind), wnids()[label], self.names[row].decode())
         return dict(img_path=path, gt_label=label, corruption=kind[0], severity=kind[1])
-
-    def prepare_data(self, idx: int) -> dict:
-        info = self.get_data_info(idx)
-        return note(self.pipeline(info), corruption=info['corruption'], severity=info['severity'])

@@ -9,7 +9,7 @@ from mmpretrain.registry import DATASETS
 
 from .classes import indices
 from .folders import ImageNetFolders
-from .samples import note
+from .samples import add_metainfo
 
 # `imagenet_o_wnids` of the authors' eval_many_models.py (https://github.com/hendrycks/natural-adv-examples), which
 # are also those of the set's own README.txt.
@@ -79,4 +79,4 @@ class ImageNetO(ImageNetFolders):
 
     def prepare_data(self, idx: int) -> dict:
         info = self.get_data_info(idx)
-        return note(self.pipeline(info), ood=info['ood'])
+        return add_metainfo(self.pipeline(info), ood=info['ood'])

@@ -32,17 +32,17 @@ class Rows(Sequence[dict]):
         return self.make(self.rows[at])
 
 
-def note(packed: dict, **notes: Any) -> dict:
-    """Note for the metrics what is known of a sample, as meta information, for ``PackInputs`` drops it.
+def add_metainfo(packed: dict, **metainfo: Any) -> dict:
+    """Tell the metrics what is known of a sample, as meta information, for ``PackInputs`` drops it.
 
     Args:
         packed: What the pipeline has made of the sample; with test-time augmentation one ``DataSample`` for each view.
-        **notes: What to note.
+        **metainfo: What to tell.
 
     Returns:
         dict: ``packed``.
     """
     samples = packed.get('data_samples', [])
     for sample in samples if isinstance(samples, list) else [samples]:
-        sample.set_metainfo(notes)
+        sample.set_metainfo(metainfo)
     return packed

@@ -56,7 +56,7 @@ class MixProgressHook(Hook):
     all ranks, when the ``LoggerHook`` is about to log. Nothing is written into checkpoints: a run that is resumed
     within an epoch averages its first line over the images since. Other models are left alone.
 
-    ``tools/visualization/plot_pal.py`` draws it. For TensorBoard::
+    ``tools/analysis/plot_pal.py`` draws it. For TensorBoard::
 
         visualizer = dict(vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
     """

@@ -149,14 +149,21 @@ def pixel_gradients(model: Any, labels: Tensor) -> Gradients:
         labels: ``(N,)`` int64.
 
     Returns:
-        Gradients: Of images ``(N, C, H, W)``.
+        Gradients: Of images ``(N, C, H, W)``; they raise ValueError if a label is none of the model's classes.
     """
+    low, high = int(labels.min()), int(labels.max())
 
     def gradients(images: Tensor) -> Tensor:
         images = images.detach().requires_grad_()
         with frozen(model), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
             inputs = model.data_preprocessor(dict(inputs=images))['inputs']
-            loss = F.cross_entropy(logits_of(model, inputs).float(), labels, reduction='sum')
+            logits = logits_of(model, inputs)
+            if low < 0 or high >= logits.size(1):
+                raise ValueError(
+                    f'Expected labels of the {logits.size(1)} classes of the model, found {low} to {high}: the test '
+                    'set has other classes than the model.'
+                )
+            loss = F.cross_entropy(logits.float(), labels, reduction='sum')
             # Not torch.autograd.grad, which activation checkpointing may refuse.
             loss.backward()
         assert images.grad is not None

@@ -142,12 +142,14 @@ class GuideAttentionSaliency(AttentionSaliency):
     """The class attention of another network: DINO's ViT-S in Naseer et al. (https://arxiv.org/abs/2105.10497).
 
     Their released code takes head 1 of ``dino_deitsmall16_pretrain.pth``, and hides patches up to a share of its
-    attention; here it is a share of the patches, as the axis of Fig. 3 says.
+    attention; here it is a share of the patches, as the axis of Fig. 3 says. Both networks see the channels in one
+    order: in RGB, whether the model under test turns them (files, in BGR) or they come so (CIFAR).
 
     Args:
         checkpoint: Weights of the backbone, as the official file (and timm) or as a checkpoint of mmpretrain has them;
             those of a head are ignored.
-        model: Config of an ``ImageClassifier`` with ``backbone`` and ``data_preprocessor``, without head.
+        model: Config of an ``ImageClassifier`` with ``backbone`` and ``data_preprocessor``, without head; ``to_rgb`` is
+            that of the model under test.
         head: Index of the head to take, None for the mean over all.
 
     Raises:
@@ -169,6 +171,7 @@ class GuideAttentionSaliency(AttentionSaliency):
         if not any(key.startswith('backbone.') for key in weights) and name in CONVERTERS:
             weights = CONVERTERS[name].to_ours(weights)
         load_strictly(guide, weights, f'{self.checkpoint} into {name}', advice, allow_unexpected=['head.*'])
+        guide.data_preprocessor.to_rgb = model.data_preprocessor.to_rgb
         guide.requires_grad_(False)
         guide.eval()
         self.model = guide.to(next(model.parameters()).device)

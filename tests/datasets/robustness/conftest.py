@@ -37,7 +37,7 @@ def build():
 def logged(monkeypatch):
     """What the datasets write into the log."""
     messages = []
-    for module in ('folders', 'imagenet_c', 'cifar100_c'):
+    for module in ('folders', 'imagenet_c', 'corruption_set'):
         path = f'mmmixpro.datasets.robustness.{module}.print_log'
         monkeypatch.setattr(path, lambda message, **kwargs: messages.append(message))
     return messages

@@ -71,6 +71,13 @@ def test_subset_is_the_one_that_timm_counts_out(name, make):
     assert labels_of(make('ImageNet' + name[-1].upper())) == subset
 
 
+def test_no_other_subset(make):
+    for name in ('ImageNetA', 'ImageNetV2'):
+        with pytest.raises(ValueError, match=rf"{name} has the \d+ classes .* found metainfo\['subset'\] too"):
+            make(name, metainfo=dict(subset=[1, 2]))
+    assert make('ImageNetA', metainfo=dict(task='x')).metainfo.keys() == {'classes', 'subset', 'task'}
+
+
 def test_known_classes():
     """By wnid, index and name, and whether they are among those of ImageNet-A and ImageNet-O."""
     known = {

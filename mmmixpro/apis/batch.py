@@ -2,6 +2,7 @@
 """A trained classifier and some images to show what it does with them."""
 
 import argparse
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,14 +12,43 @@ from mmpretrain.models import BaseClassifier
 from mmpretrain.registry import DATASETS
 from torch import Tensor
 
-from mmmixpro.apis import get_model
 from mmmixpro.engine.preflight import check_data_paths
+from mmmixpro.visualization.arguments import add_out, check_arguments
+from mmmixpro.visualization.mixed import random_state
 
-from .mixed import random_state
+from .model import get_model
 
 
-def add_batch_arguments(parser: argparse.ArgumentParser, num: int) -> None:
-    """Add what :func:`load_batch` takes, ``num`` images by default."""
+class Batch(NamedTuple):
+    """Images of one mini-batch, and who looks at them.
+
+    Attributes:
+        classifier: In eval mode.
+        images: ``(N, 3, H, W)``, as its data preprocessor returns them.
+        labels: ``(N,)`` int64 class indices.
+        classes: Names of all classes.
+        in_memory: Whether the data set brings its images along, in RGB, as CIFAR does; those of files come in BGR.
+    """
+
+    classifier: BaseClassifier
+    images: Tensor
+    labels: Tensor
+    classes: list[str]
+    in_memory: bool
+
+
+def parse_batch_arguments(description: str | None, num: int, out: str) -> argparse.Namespace:
+    """What :func:`load_batch` takes and ``--out``, from the command line.
+
+    Args:
+        description: Of the tool.
+        num: Images by default.
+        out: File by default.
+
+    Raises:
+        ValueError: If ``--out`` has another ending than those of drawings.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file of a classifier that mixes')
     parser.add_argument('checkpoint', help='its checkpoint')
     parser.add_argument('--num', type=int, default=num, help='images; default: %(default)s')
@@ -26,13 +56,17 @@ def add_batch_arguments(parser: argparse.ArgumentParser, num: int) -> None:
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, help='settings that override those of the config'
     )
+    add_out(parser, out)
+    args = parser.parse_args()
+    check_arguments(args)
+    return args
 
 
-def load_batch(args: argparse.Namespace, dataloader: str) -> tuple[BaseClassifier, Tensor, Tensor, list[str]]:
-    """The classifier, images ``(N, 3, H, W)`` as it is given them, their labels ``(N,)`` and the names of all classes.
+def load_batch(args: argparse.Namespace, dataloader: str) -> Batch:
+    """Load a classifier, and draw images for it.
 
     Args:
-        args: See :func:`add_batch_arguments`.
+        args: See :func:`parse_batch_arguments`.
         dataloader: Whose images to take, at random.
 
     Raises:
@@ -54,4 +88,5 @@ def load_batch(args: argparse.Namespace, dataloader: str) -> tuple[BaseClassifie
     data = classifier.data_preprocessor(samples)
     labels = torch.cat([sample.gt_label for sample in data['data_samples']])
     classes = dataset.metainfo.get('classes') or [str(i) for i in range(classifier.data_preprocessor.num_classes)]
-    return classifier, data['inputs'], labels, list(classes)
+    in_memory = 'img' in dataset.get_data_info(0)
+    return Batch(classifier, data['inputs'], labels, list(classes), in_memory)

@@ -2,7 +2,7 @@
 # Copyright (c) MMMixPro contributors.
 """Draw lambda, alpha (Fig. 2a of MixPro), accuracy and shares of the augments over training.
 
-python tools/visualization/plot_pal.py work_dirs/mixpro/deit-s_8xb128_in1k --by-epoch --out alpha.svg
+python tools/analysis/plot_pal.py work_dirs/mixpro/deit-s_8xb128_in1k --by-epoch --out alpha.svg
 
 Alpha of each image in one mini-batch is drawn by tools/analysis/plot_alpha.py. Of any run of a MixClassifier or
 PALClassifier; several runs are drawn over one another. The values are logged by MixProgressHook, which

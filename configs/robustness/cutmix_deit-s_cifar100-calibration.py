@@ -1,0 +1,2 @@
+_base_ = ['../finetune/cutmix_deit-s_8xb96_cifar100.py', '../_base_/robustness/calibration.py']
+test_evaluator = _base_.robustness.evaluator
