@@ -1,0 +1,115 @@
+# Copyright (c) MMMixPro contributors.
+"""All that differs between the maintained forks (``onedl-*``) and the upstream packages.
+
+What follows is needed by mmengine 0.10.7 and, where it says so, by mmengine 0.10.12 too; which versions are
+supported at all stands in :mod:`~mmmixpro.utils.compat`.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import IterBasedTrainLoop
+from torch.utils.data import DataLoader
+
+try:
+    from numpy._core import multiarray
+except ImportError:  # NumPy 1
+    from numpy.core import multiarray
+
+
+def allow_checkpoints() -> None:
+    """Let ``torch.load(..., weights_only=True)`` read all that mmengine's runner saves, and no more.
+
+    Since torch 2.6 that is the default, under which mmengine 0.10.7 cannot resume. mmengine 0.10.12 loads the
+    file again without it, and so runs whatever code it carries, when its own list does not suffice.
+    """
+    torch.serialization.add_safe_globals(_SAVED_BY_RUNNERS)
+
+
+def can_skip(loop: IterBasedTrainLoop) -> bool:
+    """Whether a loop goes on from any iteration without loading what came before it.
+
+    mmengine has that since 0.10.12; to an older loop it is added here, and its ``dataloader_iterator`` then has
+    ``skip_iter`` too. Call it before the first image is loaded.
+
+    Args:
+        loop: The training loop. Its sampler must be an ``InfiniteSampler``, or have a method ``skip`` as that one has
+            in mmengine 0.10.12.
+    """
+    if not hasattr(loop.dataloader_iterator, 'skip_iter') and isinstance(loop.dataloader.sampler, InfiniteSampler):
+        loop.dataloader_iterator = _SkippingIterator(loop.dataloader, loop.iter)
+        return True
+    return hasattr(loop.dataloader_iterator, 'skip_iter') and hasattr(loop.dataloader.sampler, 'skip')
+
+
+class _SkippingIterator:
+    """The iterator over the batches of an iteration-based loop of mmengine 0.10.7.
+
+    Args:
+        dataloader: With an ``InfiniteSampler``.
+        trained: Iterations that a resumed run has behind it. That loop asks for the batches of all of them first; it
+            gets None.
+    """
+
+    def __init__(self, dataloader: DataLoader, trained: int):
+        self._dataloader = dataloader
+        self._trained = trained
+        self._iterator: Iterator | None = None
+        self.skip_iter(trained)
+
+    def __iter__(self) -> '_SkippingIterator':
+        return self
+
+    def __next__(self) -> Any:
+        if self._trained > 0:
+            self._trained -= 1
+            return None
+        # Only now, for it draws the seed of the workers, who begin at once.
+        if self._iterator is None:
+            self._iterator = iter(self._dataloader)
+        return next(self._iterator)
+
+    def skip_iter(self, num_iters: int) -> None:
+        """Go on with the batch of an iteration, counted from the start of the run."""
+        sampler = self._dataloader.sampler
+        sampler.indices = islice(sampler._indices_of_rank(), num_iters * self._dataloader.batch_size, None)
+        self._iterator = None
+
+
+def _statistic(owner: type, name: str) -> Callable:
+    """A method of ``HistoryBuffer``, which it saves by name; stands for ``getattr``, which would reach anything."""
+    if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
+        raise UnpicklingError(f'asks for {name!r} of {owner!r}, which no history of logged values needs')
+    return getattr(owner, name)
+
+
+def _spelled(function: Callable, *names: str) -> list[Callable]:
+    """A function under other names: torch knows what it allows by ``__module__`` and ``__name__``."""
+
+    def named(name: str) -> Callable:
+        def call(*args: Any) -> Any:
+            return function(*args)
+
+        call.__module__, _, call.__qualname__ = name.rpartition('.')
+        call.__name__ = call.__qualname__
+        return call
+
+    return [named(name) for name in names]
+
+
+# The histories of logged values, and the arrays and scalars in them, as NumPy 2 and NumPy 1 spell them.
+_SAVED_BY_RUNNERS: list[Any] = [
+    HistoryBuffer,
+    *_spelled(_statistic, 'builtins.getattr', '__builtin__.getattr'),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'uint32', 'float32', 'float64')),
+    *_spelled(multiarray._reconstruct, 'numpy._core.multiarray._reconstruct', 'numpy.core.multiarray._reconstruct'),
+    *_spelled(multiarray.scalar, 'numpy._core.multiarray.scalar', 'numpy.core.multiarray.scalar'),
+]
