@@ -23,7 +23,7 @@ if 'mmmixpro.doctor' not in sys.orig_argv and Path(sys.argv[0]).stem != 'mmmixpr
 
     from .utils import stacks
 
-    stacks.allow_checkpoints()
+    stacks.level()
 
     from . import attention, datasets, engine, evaluation, labels, mixing, models, registry
     from .utils import checkpoint

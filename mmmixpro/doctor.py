@@ -1,8 +1,8 @@
 # Copyright (c) MMMixPro contributors.
 """What this machine has of what MMMixPro needs, and what to do: ``mmmixpro doctor``, ``python -m mmmixpro.doctor``.
 
-One line for each check: ``ok``, ``fix`` with the mend, or ``--`` where nothing has to be done. The exit status is 0 where
-nothing is to be fixed. It runs where ``import mmmixpro`` fails, so nothing that may be broken is imported at the top.
+One line for each check: ``ok``, ``fix`` with the mend, or ``--`` where nothing has to be done. The exit status is 0
+where nothing is to be fixed. It runs where ``import mmmixpro`` fails: what may be broken is not imported at the top.
 """
 
 import argparse

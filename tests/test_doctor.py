@@ -1,5 +1,5 @@
 # Copyright (c) MMMixPro contributors.
-"""The doctor in broken environments: one line says what is wrong and how to mend it, and the last lines say it again."""
+"""The doctor in broken environments: one line names what is wrong and the mend, which comes again at the end."""
 
 import os
 import subprocess

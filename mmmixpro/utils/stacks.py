@@ -5,16 +5,20 @@ What follows is needed by mmengine 0.10.7 and, where it says so, by mmengine 0.1
 supported at all stands in :mod:`~mmmixpro.utils.compat`.
 """
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pickle import UnpicklingError
 from typing import Any
 
+import mmcv
 import numpy as np
 import torch
+from mmcv.utils import ext_loader
 from mmengine.dataset import InfiniteSampler
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import IterBasedTrainLoop
+from packaging.version import Version
 from torch.utils.data import DataLoader
 
 try:
@@ -23,13 +27,13 @@ except ImportError:  # NumPy 1
     from numpy.core import multiarray
 
 
-def allow_checkpoints() -> None:
-    """Let ``torch.load(..., weights_only=True)`` read all that mmengine's runner saves, and no more.
-
-    Since torch 2.6 that is the default, under which mmengine 0.10.7 cannot resume. mmengine 0.10.12 loads the
-    file again without it, and so runs whatever code it carries, when its own list does not suffice.
-    """
+def level() -> None:
+    """Make both stacks behave alike; ``import mmmixpro`` calls it."""
     torch.serialization.add_safe_globals(_SAVED_BY_RUNNERS)
+    # mmsegmentation 1.2.2 imports mmcv.ops for a function that needs no compiled op, and so fails as a whole without
+    # them; 1.4.2 goes on without.
+    if Version(mmcv.__version__) < Version('2.3') and importlib.util.find_spec('mmcv._ext') is None:
+        ext_loader.load_ext = _MissingOps
 
 
 def can_skip(loop: IterBasedTrainLoop) -> bool:
@@ -82,6 +86,16 @@ class _SkippingIterator:
         self._iterator = None
 
 
+class _MissingOps:
+    """Stands for ``mmcv._ext``, where that was not compiled: ``mmcv.ops`` is imported, and its compiled ops raise."""
+
+    def __init__(self, name: str, funcs: list[str]):
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        raise ImportError(f"{name} is one of mmcv's compiled ops, found none: pip install mmcv=={mmcv.__version__}")
+
+
 def _statistic(owner: type, name: str) -> Callable:
     """A method of ``HistoryBuffer``, which it saves by name; stands for ``getattr``, which would reach anything."""
     if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
@@ -103,7 +117,9 @@ def _spelled(function: Callable, *names: str) -> list[Callable]:
     return [named(name) for name in names]
 
 
-# The histories of logged values, and the arrays and scalars in them, as NumPy 2 and NumPy 1 spell them.
+# torch.load runs no code by default since 2.6, so that mmengine 0.10.7 cannot resume; mmengine 0.10.12 has a list of its
+# own and, where that does not suffice, loads the file again as code. Here is all that runners save, and no more:
+# histories of logged values, and the arrays and scalars in them, as NumPy 2 and NumPy 1 spell them.
 _SAVED_BY_RUNNERS: list[Any] = [
     HistoryBuffer,
     *_spelled(_statistic, 'builtins.getattr', '__builtin__.getattr'),

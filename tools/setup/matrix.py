@@ -3,7 +3,7 @@
 
     python tools/setup/matrix.py [--only NAME ...]
 
-Each combination has an environment of its own in .venv-matrix/, several GB each but for what uv can link. The log of each is
+Each combination has an environment of its own in .venv-matrix/, of several GB (uv links what they share), and a log
 beside it. Ends with a table; a combination that cannot be installed stays in it, with the reason.
 """
 
