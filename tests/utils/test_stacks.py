@@ -4,9 +4,11 @@ import sys
 from itertools import islice
 from types import SimpleNamespace
 
+import mmcv
 import numpy as np
 import pytest
 import torch
+from mmcv.utils import ext_loader
 from mmengine.dataset import InfiniteSampler
 from mmengine.logging import HistoryBuffer
 from torch.utils.data import DataLoader
@@ -62,6 +64,19 @@ def test_nothing_else_is_read(payload, tmp_path):
     torch.save(histories(payload=payload), tmp_path / 'epoch_1.pth')
     with pytest.raises(Exception, match=r'exec|asks for'):
         torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+
+
+@pytest.mark.parametrize('name', ['2.1.0', '2.3.6'])
+def test_old_mmcv_without_ops_is_imported_whole(monkeypatch, name):
+    monkeypatch.setattr(mmcv, '__version__', name)
+    monkeypatch.setattr('importlib.util.find_spec', lambda module: None)
+    stock = ext_loader.load_ext
+    monkeypatch.setattr(ext_loader, 'load_ext', stock)  # and back again
+    stacks.level()
+    assert (ext_loader.load_ext is stock) is (name == '2.3.6')
+    if name == '2.1.0':
+        with pytest.raises(ImportError, match=r"nms is one of mmcv's compiled ops, found none: pip install mmcv==2.1.0"):
+            ext_loader.load_ext('_ext', ['nms']).nms(1)
 
 
 class Loaded(torch.utils.data.Dataset):
