@@ -55,7 +55,7 @@ def check_hosts(names: Iterable[str]) -> Iterator[Check]:
         if name in OPTIONAL and missing:
             yield Check('--', f'{name}: none; {OPTIONAL[name]} alone needs it: {installation(name)}')
         elif broken and not missing:
-            yield Check('--', f'{name}: not looked at, for it builds on {broken}')
+            yield Check('--', f'{name}: not looked at before {broken} is mended')
         else:
             check = _host(name)
             broken = broken or (name if check.mend else '')
@@ -69,8 +69,8 @@ def _host(name: str) -> Check:
         try:
             require(name)
         except ImportError as error:
-            found, _, mend = str(error).rpartition('pip install ')
-            return Check('fix', found.rstrip(' :;'), f'pip install {mend}')
+            mend = installation(name)
+            return Check('fix', str(error).removesuffix(mend).rstrip(' :;'), mend)
     return Check('ok', f'{name} {sys.modules[name].__version__} (supported: {HOSTS[name].supported})')
 
 

@@ -3,7 +3,7 @@
 
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import packages_distributions
 from typing import NamedTuple
 
 from packaging.specifiers import SpecifierSet
@@ -50,15 +50,13 @@ def installation(name: str) -> str:
     if name == 'torchvision' and torch is not None:
         # Each is made for one torch: 0.19 for 2.4, 0.20 for 2.5, and so on.
         return f"pip install 'torchvision==0.{Version(torch.__version__).minor + 15}.*'"
-    upstream = any(_installed(package) for package in ('mmengine', 'mmpretrain', 'mmsegmentation'))
-    return f'pip install {HOSTS[name].upstream if upstream else HOSTS[name].fork}'
-
-
-def _installed(package: str) -> bool:
-    try:
-        return bool(version(package))
-    except PackageNotFoundError:
-        return False
+    distributions = packages_distributions()
+    upstream = distributions.get('mmengine') == ['mmengine']
+    wanted = HOSTS[name].upstream if upstream else HOSTS[name].fork
+    # pip knows no conflict between packages that write into the same folder, such as mmcv-lite and onedl-mmcv.
+    others = sorted(set(distributions.get(name, [])) - {wanted.split('==')[0]})
+    uninstall = f'pip uninstall -y {" ".join(others)} && ' if others else ''
+    return f'{uninstall}pip install {wanted}'
 
 
 def require(*modules: str) -> None:

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 try:
     from numpy._core import multiarray
 except ImportError:  # NumPy 1
-    from numpy.core import multiarray
+    from numpy.core import multiarray  # type: ignore[no-redef]
 
 
 def level() -> None:
@@ -81,8 +81,8 @@ class _SkippingIterator:
 
     def skip_iter(self, num_iters: int) -> None:
         """Go on with the batch of an iteration, counted from the start of the run."""
-        sampler = self._dataloader.sampler
-        sampler.indices = islice(sampler._indices_of_rank(), num_iters * self._dataloader.batch_size, None)
+        sampler: Any = self._dataloader.sampler
+        sampler.indices = islice(sampler._indices_of_rank(), num_iters * (self._dataloader.batch_size or 1), None)
         self._iterator = None
 
 
@@ -117,8 +117,8 @@ def _spelled(function: Callable, *names: str) -> list[Callable]:
     return [named(name) for name in names]
 
 
-# torch.load runs no code by default since 2.6, so that mmengine 0.10.7 cannot resume; mmengine 0.10.12 has a list of its
-# own and, where that does not suffice, loads the file again as code. Here is all that runners save, and no more:
+# By default torch.load runs no code since 2.6, so that mmengine 0.10.7 cannot resume; mmengine 0.10.12 has a list and,
+# where that does not suffice, loads the file again as code. Here is all that runners save, and no more:
 # histories of logged values, and the arrays and scalars in them, as NumPy 2 and NumPy 1 spell them.
 _SAVED_BY_RUNNERS: list[Any] = [
     HistoryBuffer,

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 import types
-from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -74,18 +73,15 @@ def test_missing_names_expected_and_mend(monkeypatch, name):
 @pytest.mark.parametrize(
     ('there', 'command'),
     [
-        (['onedl-mmengine'], 'pip install onedl-mmcv==2.3.6'),
-        (['mmengine'], 'pip install mmcv-lite==2.1.0'),
-        ([], 'pip install onedl-mmcv==2.3.6'),
+        (dict(mmengine=['onedl-mmengine']), 'pip install onedl-mmcv==2.3.6'),
+        (dict(mmengine=['mmengine']), 'pip install mmcv-lite==2.1.0'),
+        ({}, 'pip install onedl-mmcv==2.3.6'),
+        (dict(mmcv=['onedl-mmcv']), 'pip install onedl-mmcv==2.3.6'),
+        (dict(mmcv=['mmcv', 'onedl-mmcv']), 'pip uninstall -y mmcv && pip install onedl-mmcv==2.3.6'),
     ],
 )
 def test_mend_is_of_the_stack_that_is_there(monkeypatch, there, command):
-    def version(package):
-        if package not in there:
-            raise PackageNotFoundError(package)
-        return '1.0'
-
-    monkeypatch.setattr(compat, 'version', version)
+    monkeypatch.setattr(compat, 'packages_distributions', lambda: there)
     assert installation('mmcv') == command
 
 

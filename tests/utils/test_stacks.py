@@ -75,7 +75,7 @@ def test_old_mmcv_without_ops_is_imported_whole(monkeypatch, name):
     stacks.level()
     assert (ext_loader.load_ext is stock) is (name == '2.3.6')
     if name == '2.1.0':
-        with pytest.raises(ImportError, match=r"nms is one of mmcv's compiled ops, found none: pip install mmcv==2.1.0"):
+        with pytest.raises(ImportError, match="nms is one of mmcv's compiled ops.* pip install mmcv==2.1.0"):
             ext_loader.load_ext('_ext', ['nms']).nms(1)
 
 

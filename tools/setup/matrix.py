@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / '.venv-matrix'
-# Every method, label policy and family of models, a run that is stopped and goes on, and what differs between the stacks;
+# Every method, label policy and family of models, a run that is stopped and goes on, what differs between the stacks;
 # not torch.compile, which takes minutes.
 TESTS = (
     *('tests/labels', 'tests/structures', 'tests/mixing/test_every_mixer.py', 'tests/mixing/test_maskmix.py'),
