@@ -11,7 +11,7 @@ UPSTREAM_TESTS := $(addprefix tests/,apis attention configs engine evaluation la
 .PHONY: help install demo test test-slow test-upstream test-matrix doctor ops format lint type-check lock clean
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install:  ## Create .venv with the pinned packages (at once if that is done)
 	@PYTHON='$(PYTHON)' tools/setup/install.sh
