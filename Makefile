@@ -1,12 +1,17 @@
 # The two commands of a newcomer: make demo, make test. Each installs what is missing first.
 PYTHON ?= python3
 BIN := .venv/bin
-LOCK := requirements/lock.txt
+COMPILE = $(BIN)/uv pip compile --universal --python-version 3.10 --no-annotate --no-header --quiet --upgrade \
+	--no-emit-package opencv-python
+# Classification and segmentation, resuming included; tests that need mmdet skip themselves there.
+UPSTREAM_TESTS := $(addprefix tests/,apis attention configs engine evaluation labels mixing models structures utils \
+	test_registry.py test_doctor.py $(addprefix tools/test_,resume.py resume_segmentation.py load_from.py \
+	switch_recipe.py options.py inherited.py))
 
-.PHONY: help install demo test test-slow ops format lint type-check lock clean
+.PHONY: help install demo test test-slow test-upstream test-matrix doctor ops format lint type-check lock clean
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install:  ## Create .venv with the pinned packages (at once if that is done)
 	@PYTHON='$(PYTHON)' tools/setup/install.sh
@@ -19,6 +24,16 @@ test: install  ## Run the default test suite; ARGS for pytest
 
 test-slow: ops  ## Run the slow tests, and compile mmcv's ops for them, once per machine
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-upstream:  ## Run the tests of classification and segmentation on the upstream packages
+	@PYTHON='$(PYTHON)' tools/setup/install.sh requirements/upstream.txt .venv-upstream
+	@.venv-upstream/bin/python -m pytest $(UPSTREAM_TESTS) $(ARGS)
+
+test-matrix:  ## Run quick tests on Python 3.10 to 3.13, both stacks and the oldest torch; ARGS='--only NAME'
+	@$(PYTHON) tools/setup/matrix.py $(ARGS)
+
+doctor: install  ## Check this machine and say what to do
+	@$(BIN)/python -m mmmixpro.doctor
 
 ops: install  ## Compile mmcv's ops for detection, once per machine
 	@$(BIN)/python -m mmmixpro.utils.build_ops
@@ -34,10 +49,11 @@ lint: install type-check  ## Check style and types
 type-check: install  ## Check types
 	@$(BIN)/python -m mypy mmmixpro
 
-lock: install  ## Resolve requirements/stack.in into requirements/lock.txt
-	@$(BIN)/uv pip compile --universal --python-version 3.10 --no-annotate --no-header --quiet --upgrade \
-		--no-emit-package opencv-python requirements/stack.in --output-file $(LOCK)
+lock: install  ## Resolve requirements/*.in into the locks
+	@$(COMPILE) requirements/stack.in --output-file requirements/lock.txt
+	@$(COMPILE) requirements/stack.in --override requirements/lowest.in --output-file requirements/lowest.txt
+	@$(COMPILE) requirements/upstream.in --output-file requirements/upstream.txt
 
 clean:  ## Remove .venv and what was built; results in work_dirs stay
-	@rm -rf .venv .venv.lock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find mmmixpro tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

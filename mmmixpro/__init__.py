@@ -4,19 +4,32 @@
 Segmentation and detection need mmseg and mmdet, which are not imported here.
 """
 
-from .utils.compat import require
+import sys
+from pathlib import Path
+
 from .version import __version__
 
-require('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain')
+# `python -m mmmixpro.doctor` and `mmmixpro doctor` import this file before the doctor, which must run where all below
+# fails, and imports it itself once the rest is well.
+if 'mmmixpro.doctor' not in sys.orig_argv and Path(sys.argv[0]).stem != 'mmmixpro':
+    from .utils.compat import require
 
-from mmengine.config.utils import MODULE2PACKAGE
+    require('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain')
 
-# `_base_ = 'mmmixpro::...'` is resolved through this table, before a config's `custom_imports` run.
-MODULE2PACKAGE['mmmixpro'] = 'mmmixpro'
+    from mmengine.config.utils import MODULE2PACKAGE
 
-from . import attention, datasets, engine, evaluation, labels, mixing, models, registry
-from .utils import checkpoint
-from .utils.model_index import register_models
+    # `_base_ = 'mmmixpro::...'` is resolved through this table, before a config's `custom_imports` run.
+    MODULE2PACKAGE['mmmixpro'] = 'mmmixpro'
+
+    from .utils import stacks
+
+    stacks.level()
+
+    from . import attention, datasets, engine, evaluation, labels, mixing, models, registry
+    from .utils import checkpoint
+    from .utils.model_index import register_models
+
+    register_models()
 
 __all__ = [
     '__version__',
@@ -30,5 +43,3 @@ __all__ = [
     'models',
     'registry',
 ]
-
-register_models()

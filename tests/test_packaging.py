@@ -113,28 +113,73 @@ def test_user_config_inherits_ours(site, tmp_path, where):
     assert json.loads(run.stdout.splitlines()[-1]) == [str(path / 'mmmixpro'), 'PALClassifier', 3]
 
 
+REQUIREMENTS = ROOT / 'requirements'
+# The locks, what each is made of, and the stack of what we tell users to install.
+LOCKS = dict(
+    lock=(['stack.in'], 'fork'), lowest=(['stack.in', 'lowest.in'], 'fork'), upstream=(['upstream.in'], 'upstream')
+)
+
+
 @pytest.fixture
 def lock():
-    return (ROOT / 'requirements/lock.txt').read_text().splitlines()
+    return (REQUIREMENTS / 'lock.txt').read_text().splitlines()
 
 
-def test_lock_has_exact_pins_and_no_addresses(lock):
-    for line in lock:
+@pytest.mark.parametrize('name', LOCKS)
+def test_locks_have_exact_pins_and_no_addresses(name):
+    for line in (REQUIREMENTS / f'{name}.txt').read_text().splitlines():
         requirement = Requirement(line)  # refuses options such as an index
         assert requirement.url is None
         assert [specifier.operator for specifier in requirement.specifier] == ['==']
 
 
-def test_lock_has_what_we_ask_for(lock):
-    pins = {Requirement(line).name: Requirement(line) for line in lock}
-    wanted = (ROOT / 'requirements/stack.in').read_text().splitlines()
-    assert all(Requirement(line).name in pins for line in wanted if line and not line.startswith('#'))
+def wanted(file):
+    """The requirements of a file and of those that it names."""
+    for line in (REQUIREMENTS / file).read_text().splitlines():
+        if line.startswith('-r '):
+            yield from wanted(line.removeprefix('-r '))
+        elif line and not line.startswith('#'):
+            yield Requirement(line)
+
+
+@pytest.mark.parametrize('name', LOCKS)
+def test_locks_have_what_we_ask_for(name):
+    pins = {}
+    for line in (REQUIREMENTS / f'{name}.txt').read_text().splitlines():
+        pins.setdefault(Requirement(line).name, []).append(Requirement(line))
+    files, _ = LOCKS[name]
+    asked = {requirement.name: requirement for file in files for requirement in wanted(file)}  # later ones override
+    assert asked
+    for package, requirement in asked.items():
+        assert all(requirement.specifier.contains(next(iter(pin.specifier)).version) for pin in pins[package])
     # That one needs libGL, and owns the same folder as the headless one.
     assert 'opencv-python' not in pins
-    # What we tell users to install is what is tested.
-    for host in HOSTS.values():
-        pinned = host.install.split()[0]
-        assert str(pins[Requirement(pinned).name]) == pinned
+    assert 'uv' in pins  # tools/setup/install.sh installs it first
+
+
+@pytest.mark.parametrize('name', ['lock', 'upstream'])
+def test_what_we_tell_users_to_install_is_what_is_tested(name):
+    pins = {
+        Requirement(line).name: Requirement(line) for line in (REQUIREMENTS / f'{name}.txt').read_text().splitlines()
+    }
+    _, stack = LOCKS[name]
+    for module, host in HOSTS.items():
+        pinned = getattr(host, stack).split()[0]
+        if (stack, module) != ('upstream', 'mmdet'):  # detection is tested with the forks alone
+            assert str(pins[Requirement(pinned).name]) == pinned
+
+
+def test_oldest_torch_is_the_lowest_supported():
+    pins = [Requirement(line) for line in (REQUIREMENTS / 'lowest.txt').read_text().splitlines()]
+    for name in ('torch', 'torchvision'):
+        (found,) = [next(iter(pin.specifier)).version for pin in pins if pin.name == name]
+        (lowest,) = [specifier.version for specifier in HOSTS[name].supported if specifier.operator == '>=']
+        assert found.startswith(f'{lowest}.')
+
+
+def test_wheel_has_the_command(site):
+    (path,) = site.glob('mmmixpro-*.dist-info/entry_points.txt')
+    assert 'mmmixpro = mmmixpro.doctor:command' in path.read_text()
 
 
 def test_lock_lies_within_the_extras(lock, metadata):

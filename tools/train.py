@@ -22,7 +22,7 @@ from mmmixpro.engine.launch import (
     latest_checkpoint,
     load_config,
 )
-from mmmixpro.engine.loading import load_whole_model
+from mmmixpro.engine.loading import load_to_resume, load_whole_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -86,8 +86,7 @@ def main() -> None:
     cfg = load_config(args, loaders)
     merge_args(cfg, args)
     runner = build_runner(cfg)
-    if not cfg.get('resume'):
-        runner.load_checkpoint = partial(load_whole_model, runner)
+    runner.load_checkpoint = partial(load_to_resume if cfg.get('resume') else load_whole_model, runner)
     runner.train()
 
 

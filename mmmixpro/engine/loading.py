@@ -1,4 +1,9 @@
 # Copyright (c) MMMixPro contributors.
+import re
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
 from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 
@@ -11,7 +16,7 @@ def load_whole_model(runner: Runner, checkpoint: str) -> None:
     """Load the model that is to be tested, or trained from ``load_from``, in place of ``runner.load_checkpoint``.
 
     mmengine's runs what the file carries, and warns of what does not fit; weights at random give figures too, which
-    nobody would notice. Resuming needs mmengine's, which hands the state of the optimizer on.
+    nobody would notice.
 
     Args:
         runner: The runner.
@@ -26,3 +31,32 @@ def load_whole_model(runner: Runner, checkpoint: str) -> None:
     load_model(model, checkpoint)
     # EMAHook has a copy of its own.
     runner.call_hook('after_load_checkpoint', checkpoint=dict(state_dict=model.state_dict()))
+
+
+def load_to_resume(runner: Runner, checkpoint: str, map_location: Any = 'cpu') -> dict[str, Any]:
+    """Load a checkpoint of a run that goes on, in place of ``runner.load_checkpoint``.
+
+    Args:
+        runner: The runner.
+        checkpoint: What a runner has saved.
+        map_location: Device to read to.
+
+    Returns:
+        dict: All of it, from which ``runner.resume`` takes the state of the optimizer and the rest.
+
+    Raises:
+        ValueError: If it holds what no run saves.
+        RuntimeError: If its weights are not the model's.
+    """
+    try:
+        content = torch.load(checkpoint, map_location=map_location, weights_only=True)
+    except UnpicklingError as error:
+        # The rest of torch's message recommends weights_only=False.
+        found = re.search(r'(?:GLOBAL|asks for) [^\n]*?(?= was not|, which|$)', str(error), re.MULTILINE)
+        raise ValueError(
+            f'Cannot resume from {checkpoint}: it holds more than a run saves ({found[0] if found else "unreadable"}). '
+            'Nothing of it was run. To take its weights alone, set load_from in place of --resume.'
+        ) from None
+    runner.call_hook('after_load_checkpoint', checkpoint=content)
+    unwrap_model(runner).load_state_dict(content['state_dict'])
+    return content

@@ -182,11 +182,6 @@ def _decoded(text: str) -> Any:
 
 
 def _unpickle(content: bytes, checkpoint: str, map_location: str) -> Any:
-    if not hasattr(torch.serialization, 'clear_safe_globals'):
-        raise ImportError(
-            f'Strict loading needs torch >= 2.4, found {torch.__version__}: it cannot read '
-            'checkpoints of mmengine without running what they carry.'
-        )
     allowed = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     torch.serialization.add_safe_globals(_STAND_INS)

@@ -74,7 +74,7 @@ def test_segmentation(name, trained, tmp_path):
     cfg, path, model = trained(name, dataset_meta=dict(classes=classes, palette=palette))
     found = {}
     for inferencer in (MMSegInferencer, SegInferencer):
-        infer = inferencer(cfg.copy(), path, show_progress=False, device='cpu')
+        infer = inferencer(cfg.copy(), path, device='cpu')
         assert infer.model.dataset_meta == dict(classes=classes, palette=palette)
         state = model.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in infer.model.state_dict().items())
@@ -124,11 +124,11 @@ def test_the_checkpoint_is_read_once_and_strictly(trained, monkeypatch, capsys):
 def test_names_and_colours_of_datasets_in_wrappers(wrap, trained):
     cfg, path, _ = trained(LINEAR)
     cfg.test_dataloader.dataset = wrap(cfg.test_dataloader.dataset)
-    before = cfg.pretty_text
-    infer = SegInferencer(cfg, path, device='cpu', show_progress=False)
+    before = cfg.to_dict()
+    infer = SegInferencer(cfg, path, device='cpu')
     assert infer.model.dataset_meta == PascalContextDataset.METAINFO
     assert infer(IMAGE)['predictions'].shape == (60, 90)
-    assert cfg.pretty_text == before
+    assert cfg.to_dict() == before
 
 
 def test_without_any_names(trained):
@@ -166,7 +166,7 @@ def test_detection(trained, tmp_path):
     cfg, path, model = trained(DETECTOR, dataset_meta=dict(CLASSES=['x'] * 80, PALETTE=[(1, 2, 3)] * 80))
     found = {}
     for inferencer in (Stock, DetInferencer):
-        infer = inferencer(cfg.copy(), path, device='cpu', show_progress=False)
+        infer = inferencer(cfg.copy(), path, device='cpu')
         state = model.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in infer.model.state_dict().items())
         assert infer.model.dataset_meta['classes'] == ['x'] * 80

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmdet.datasets import CocoDataset
 from mmengine.config import Config
 from mmengine.registry import METRICS, MODELS
 
 from mmmixpro.engine.launch import use_faster_coco
 
+CocoDataset = pytest.importorskip('mmdet.datasets').CocoDataset
 CONFIGS = Path(__file__).parents[2] / 'configs'
 # As PVT's released code for detection has them; the rates are for batches of 16.
 SIZES = dict(t=('tiny', 0.1), s=('small', 0.1), m=('medium', 0.0), l=('large', 0.0))

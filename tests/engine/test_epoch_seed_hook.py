@@ -88,6 +88,7 @@ def test_iterations_without_a_sampler_that_skips_are_warned_of(runner):
     runner = runner()
     runner.train_loop = IterBasedTrainLoop.__new__(IterBasedTrainLoop)
     runner.train_loop.dataloader_iterator = SimpleNamespace(skip_iter=None)
+    runner.train_loop.dataloader = runner.train_dataloader
     EpochSeedHook().before_train(runner)
     (line,) = runner.warnings
     assert 'InfiniteSampler' in line

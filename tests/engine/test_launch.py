@@ -64,6 +64,7 @@ class TestCocoMetric:
 
     @pytest.fixture
     def installed(self, monkeypatch):
+        pytest.importorskip('mmdet')
         monkeypatch.setitem(sys.modules, 'faster_coco_eval', ModuleType('faster_coco_eval'))
 
     def types(self, scope='mmdet', name='CocoMetric'):

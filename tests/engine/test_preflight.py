@@ -38,6 +38,7 @@ class TestDataPaths:
 
     @pytest.mark.parametrize(('scope', 'dataset', 'paths'), DATASETS)
     def test_each_missing_path_is_named(self, tmp_path, scope, dataset, paths):
+        pytest.importorskip(scope)
         root = tmp_path / 'root'
         dataset = dict(dataset, data_root=str(root))
         for path in ['', *paths]:

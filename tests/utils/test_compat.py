@@ -1,5 +1,6 @@
 # Copyright (c) MMMixPro contributors.
 import importlib
+import re
 import subprocess
 import sys
 import types
@@ -7,7 +8,8 @@ import types
 import pytest
 
 import mmmixpro
-from mmmixpro.utils.compat import HOSTS, require
+from mmmixpro.utils import compat
+from mmmixpro.utils.compat import HOSTS, installation, require
 
 
 def fake(monkeypatch, name, version):
@@ -20,7 +22,7 @@ def fake(monkeypatch, name, version):
     'name, version',
     [
         ('torch', '2.11.0+cu130'),
-        ('torch', '2.1.0'),
+        ('torch', '2.4.1'),
         ('mmengine', '0.10.12'),
         ('mmengine', '0.10.7'),
         ('mmcv', '2.3.6'),
@@ -39,7 +41,7 @@ def test_forks_and_upstream_are_accepted(monkeypatch, name, version):
 @pytest.mark.parametrize(
     'name, version',
     [
-        ('torch', '1.13.1+cu117'),
+        ('torch', '2.3.1+cu121'),
         ('mmengine', '0.10.6'),
         ('mmengine', '1.0.0'),
         ('mmcv', '1.7.2'),
@@ -58,14 +60,45 @@ def test_unsupported_version_names_expected_found_and_mend(monkeypatch, name, ve
     assert '\n' not in message
     assert f'{name} {HOSTS[name].supported}' in message
     assert f'found {version}' in message
-    assert f'pip install {HOSTS[name].install}' in message
+    assert installation(name) in message
 
 
 @pytest.mark.parametrize('name', HOSTS)
 def test_missing_names_expected_and_mend(monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=rf'{name} .*found none: pip install {HOSTS[name].install}'):
+    with pytest.raises(ImportError, match=f'{name} .*found none: {re.escape(installation(name))}'):
         require(name)
+
+
+@pytest.mark.parametrize(
+    ('there', 'command'),
+    [
+        (dict(mmengine=['onedl-mmengine']), 'pip install onedl-mmcv==2.3.6'),
+        (dict(mmengine=['mmengine']), 'pip install mmcv-lite==2.1.0'),
+        ({}, 'pip install onedl-mmcv==2.3.6'),
+        (dict(mmcv=['onedl-mmcv']), 'pip install onedl-mmcv==2.3.6'),
+        (dict(mmcv=['mmcv', 'onedl-mmcv']), 'pip uninstall -y mmcv && pip install onedl-mmcv==2.3.6'),
+    ],
+)
+def test_mend_is_of_the_stack_that_is_there(monkeypatch, there, command):
+    monkeypatch.setattr(compat, 'packages_distributions', lambda: there)
+    assert installation('mmcv') == command
+
+
+@pytest.mark.parametrize(('torch', 'torchvision'), [('2.4.1+cu121', '0.19'), ('2.11.0', '0.26')])
+def test_torchvision_goes_with_the_torch_that_is_there(monkeypatch, torch, torchvision):
+    fake(monkeypatch, 'torch', torch)
+    assert installation('torchvision') == f"pip install 'torchvision=={torchvision}.*'"
+
+
+def test_host_made_for_another_torch(monkeypatch, tmp_path):
+    (tmp_path / 'torchvision.py').write_text('raise RuntimeError("operator torchvision::nms does not exist\\nmore")')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'torchvision', raising=False)
+    with pytest.raises(
+        ImportError, match='found one that fails: operator torchvision::nms does not exist; pip install'
+    ):
+        require('torchvision')
 
 
 def test_host_that_lacks_something_itself(monkeypatch, tmp_path):
@@ -73,7 +106,7 @@ def test_host_that_lacks_something_itself(monkeypatch, tmp_path):
     (tmp_path / 'mmpretrain.py').write_text('import modelindex_without_content')
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, 'mmpretrain', raising=False)
-    with pytest.raises(ImportError, match=r"lacks 'modelindex_without_content': pip install .*model-index"):
+    with pytest.raises(ImportError, match=r"lacks 'modelindex_without_content': pip install .*mmpretrain"):
         require('mmpretrain')
 
 

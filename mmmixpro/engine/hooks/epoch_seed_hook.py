@@ -10,6 +10,8 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner, set_random_seed
 from mmpretrain.registry import HOOKS
 
+from mmmixpro.utils.stacks import can_skip
+
 
 def seed_worker(worker_id: int) -> None:
     """Seed a data loading worker from the seed that torch drew for it when the epoch began.
@@ -84,13 +86,10 @@ class EpochSeedHook(Hook):
     @staticmethod
     def _restart_points(runner: Runner) -> CheckpointHook | None:
         """The hook that saves by iteration, if the loop can go on from any iteration."""
-        if not hasattr(runner.train_loop.dataloader_iterator, 'skip_iter') or not hasattr(
-            runner.train_dataloader.sampler, 'skip'
-        ):
+        if not can_skip(runner.train_loop):
             runner.logger.warning(
                 'A resumed run will differ from an uninterrupted one: it takes '
-                "train_dataloader.sampler=dict(type='InfiniteSampler') and mmengine >= 0.10.12 to "
-                'go on from the same image.'
+                "train_dataloader.sampler=dict(type='InfiniteSampler') to go on from the same image."
             )
             return None
         hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
