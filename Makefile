@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := requirements/lock.txt
 
-.PHONY: help install demo test test-slow ops format lint type-check lock clean
+.PHONY: help install demo test test-slow ops format lint type-check docs docs-linkcheck lock clean
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install:  ## Create .venv with the pinned packages (at once if that is done)
 	@PYTHON='$(PYTHON)' tools/setup/install.sh
@@ -34,10 +34,17 @@ lint: install type-check  ## Check style and types
 type-check: install  ## Check types
 	@$(BIN)/python -m mypy mmmixpro
 
+docs: install  ## Build the documentation into docs/_build/html; a warning is an error
+	@$(BIN)/python -m sphinx -E -a -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+docs-linkcheck: install  ## Check the addresses that the documentation links to; needs the network
+	@$(BIN)/python -m sphinx -E -q -b linkcheck -d docs/_build/doctrees-linkcheck docs docs/_build/linkcheck
+
 lock: install  ## Resolve requirements/stack.in into requirements/lock.txt
 	@$(BIN)/uv pip compile --universal --python-version 3.10 --no-annotate --no-header --quiet --upgrade \
 		--no-emit-package opencv-python requirements/stack.in --output-file $(LOCK)
 
 clean:  ## Remove .venv and what was built; results in work_dirs stay
-	@rm -rf .venv .venv.lock build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv.lock build dist *.egg-info docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find mmmixpro tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
