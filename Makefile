@@ -35,7 +35,8 @@ type-check: install  ## Check types
 	@$(BIN)/python -m mypy mmmixpro
 
 docs: install  ## Build the documentation into docs/_build/html; a warning is an error
-	@$(BIN)/python -m sphinx -E -a -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
+	@rm -rf docs/_build/html
+	@$(BIN)/python -m sphinx -E -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 docs-linkcheck: install  ## Check the addresses that the documentation links to; needs the network

@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from torch.nn import functional as F
 
@@ -53,38 +54,40 @@ def draw(model, images, seen: dict, names: list[str], labels) -> Figure:
     shown = to_rgb(torch.stack([images[0], images[j], seen['mixed'][0]]), model.data_preprocessor)
     mask, attention = mask_of(plan, 0), seen['attention'][0].numpy()
     figure = Figure(figsize=(WIDTH, HEIGHT), layout='constrained', facecolor='white')
-    axes = figure.subplots(5, 2, height_ratios=[1, 1, 1, 1, 1.1])
-    for ax in axes[:3].flat:
+    # Apart, for the names of the classes would take their width from the images.
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1.65, 1])
+    pictures, axes = upper.subplots(3, 2), lower.subplots(2, 2, height_ratios=[1.3, 1])
+    for ax in [*pictures.flat, axes[1, 1]]:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
 
-    picture(axes[0, 0], shown[0], f'1  image i: {names[labels[0]]}')
-    picture(axes[0, 1], shown[1], f'1  partner j: {names[labels[j]]}')
-    axes[1, 0].imshow(mask, vmin=0, vmax=1, cmap=MASK, interpolation='nearest')
-    axes[1, 0].set_title(f'2  mask, cells of {plan.cell} px')
-    picture(axes[1, 1], shown[2], '3  mixed image')
-    axes[1, 1].add_collection(borders(mask, plan.cell, size))
-    axes[2, 0].imshow(attention, cmap='inferno', vmin=0)
-    axes[2, 0].set_title(f'4  class attention, {attention.shape[0]} x {attention.shape[1]}')
-    picture(axes[2, 1], shown[2], '4  the same, on the image')
-    show_attention(axes[2, 1], attention, size)
-    axes[2, 1].add_collection(borders(mask, plan.cell, size))
-
-    shares = {'λ area': plan.lam, 'λ attn': weights.lam_attn, 'α': weights.alpha, 'λ': weights[0]}
-    bars(axes[3, 0], {name: float(values[0]) for name, values in shares.items()}, [OWN, OWN, GREY, OWN])
-    axes[3, 0].set_title('5  how much i counts')
-    axes[3, 1].axis('off')
-    axes[3, 1].set_title('6  loss')
-    text = f'label: {weights[0][0]:.2f} {names[labels[0]]}\n+ {weights[1][0]:.2f} {names[labels[j]]}'
-    axes[3, 1].text(0.5, 0.5, f'{text}\n\ncross entropy\n{seen["losses"][0]:.2f}', ha='center', va='center')
+    picture(pictures[0, 0], shown[0], f'1  image i: {names[labels[0]]}')
+    picture(pictures[0, 1], shown[1], f'1  partner j: {names[labels[j]]}')
+    pictures[1, 0].imshow(mask, vmin=0, vmax=1, cmap=MASK, interpolation='nearest')
+    pictures[1, 0].set_title(f'2  mask, cells of {plan.cell} px')
+    picture(pictures[1, 1], shown[2], '3  mixed image')
+    pictures[2, 0].imshow(attention, cmap='inferno', vmin=0)
+    pictures[2, 0].set_title(f'4  class attention, {attention.shape[0]} x {attention.shape[1]}')
+    picture(pictures[2, 1], shown[2], '4  the same, laid over 3')
+    show_attention(pictures[2, 1], attention, size)
+    for ax in pictures[1:, 1]:
+        ax.add_collection(borders(mask, plan.cell, size))
 
     for ax, values, title in (
-        (axes[4, 0], seen['logits'].softmax(1)[0], '5  softmax(logits)'),
-        (axes[4, 1], seen['target'][0], '6  mixed label'),
+        (axes[0, 0], seen['logits'].softmax(1)[0], '5  softmax(logits)'),
+        (axes[0, 1], seen['target'][0], '6  mixed label'),
     ):
         colours = [OWN if k == labels[0] else OTHER if k == labels[j] else GREY for k in range(len(names))]
-        bars(ax, dict(zip(names, values.tolist(), strict=True)), colours, value=False)
+        bars(ax, dict(zip(names, values.tolist(), strict=True)), colours)
         ax.set_title(title)
+    axes[0, 1].set_yticks([])
+    shares = {'λ area': plan.lam, 'λ attn': weights.lam_attn, 'α': weights.alpha, 'λ': weights[0]}
+    drawn = bars(axes[1, 0], {name: float(values[0]) for name, values in shares.items()}, [OWN, OWN, GREY, OWN])
+    axes[1, 0].bar_label(drawn, fmt='%.2f', padding=2)
+    axes[1, 0].set(title='5  how much i counts', xlim=(0, 1.25))
+    axes[1, 1].set_title('6  loss')
+    label = f'{weights[0][0]:.2f} {names[labels[0]]} + {weights[1][0]:.2f} {names[labels[j]]}'
+    axes[1, 1].text(0, 0.6, f'{label}\n\ncross entropy: {seen["losses"][0]:.2f}', va='center')
     return figure
 
 
@@ -93,13 +96,12 @@ def picture(ax: Axes, image: np.ndarray, title: str) -> None:
     ax.set_title(title)
 
 
-def bars(ax: Axes, values: dict[str, float], colours: list[str], value: bool = True) -> None:
+def bars(ax: Axes, values: dict[str, float], colours: list[str]) -> BarContainer:
     drawn = ax.barh(list(values), list(values.values()), color=colours)
-    if value:
-        ax.bar_label(drawn, fmt='%.2f', padding=2)
-    ax.set(xlim=(0, 1.25 if value else 1), xticks=[0, 0.5, 1])
+    ax.set(xlim=(0, 1), xticks=[0, 0.5, 1])
     ax.invert_yaxis()
     ax.spines[['top', 'right']].set_visible(False)
+    return drawn
 
 
 def main() -> None:
