@@ -4,13 +4,17 @@
 import subprocess
 import sys
 from html.parser import HTMLParser
+from inspect import ismodule
 from urllib.parse import unquote, urlparse
 
 import pytest
 from pages import ROOT
 
+from mmmixpro import apis, attention, datasets, engine, evaluation, labels, mixing, structures
+
 pytest.importorskip('sphinx', reason='the extra `docs` is not installed')
 pytestmark = pytest.mark.slow
+PUBLIC = (apis, attention, datasets, engine, evaluation, labels, mixing, structures)
 
 
 class Page(HTMLParser):
@@ -47,3 +51,7 @@ def test_site(tmp_path):
                 broken.append((path.relative_to(site).as_posix(), link))
     assert not broken
     assert not elsewhere
+    documented = set().union(*(page.ids for page in pages.values()))
+    for module in PUBLIC:
+        names = [name for name in module.__all__ if not ismodule(getattr(module, name))]
+        assert not [name for name in names if f'{module.__name__}.{name}' not in documented]
