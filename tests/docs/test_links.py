@@ -19,9 +19,8 @@ INCLUDE = re.compile(r'^```\{include\} (\S+)', re.MULTILINE)
 
 
 def anchors(page):
-    """Of the headings of a page, as GitHub and MyST name them, of its targets, and of what it includes."""
-    text = page.read_text()
-    found = set(re.findall(r'^\(([\w-]+)\)=$', text, re.MULTILINE))
+    """Of the headings of a page, as GitHub and MyST name them, and of what it includes."""
+    text, found = page.read_text(), set()
     for heading in re.findall(r'^#+ (.*)$', prose(text), re.MULTILINE):
         heading = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', heading)
         found.add(re.sub(r'[^\w\- ]', '', heading.lower().strip()).replace(' ', '-'))
