@@ -8,10 +8,10 @@ UPSTREAM_TESTS := $(addprefix tests/,apis attention configs engine evaluation la
 	test_registry.py test_doctor.py $(addprefix tools/test_,resume.py resume_segmentation.py load_from.py \
 	switch_recipe.py options.py inherited.py))
 
-.PHONY: help install demo test test-slow test-upstream test-matrix doctor ops format lint type-check lock clean
+.PHONY: help install demo test test-slow test-upstream test-matrix doctor ops format lint type-check docs docs-linkcheck lock clean
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install:  ## Create .venv with the pinned packages (at once if that is done)
 	@PYTHON='$(PYTHON)' tools/setup/install.sh
@@ -49,11 +49,19 @@ lint: install type-check  ## Check style and types
 type-check: install  ## Check types
 	@$(BIN)/python -m mypy mmmixpro
 
+docs: install  ## Build the documentation into docs/_build/html; a warning is an error
+	@rm -rf docs/_build/html
+	@$(BIN)/python -m sphinx -E -W --keep-going -q -d docs/_build/doctrees docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+docs-linkcheck: install  ## Check the addresses that the documentation links to; needs the network
+	@$(BIN)/python -m sphinx -E -q -b linkcheck -d docs/_build/doctrees-linkcheck docs docs/_build/linkcheck
+
 lock: install  ## Resolve requirements/*.in into the locks
 	@$(COMPILE) requirements/stack.in --output-file requirements/lock.txt
 	@$(COMPILE) requirements/stack.in --override requirements/lowest.in --output-file requirements/lowest.txt
 	@$(COMPILE) requirements/upstream.in --output-file requirements/upstream.txt
 
 clean:  ## Remove .venv and what was built; results in work_dirs stay
-	@rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv* build dist *.egg-info docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find mmmixpro tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -83,7 +83,7 @@ def test_installing_leaves_host_libraries_alone(metadata):
     hard = [r.name for r in requirements if r.marker is None or r.marker.evaluate({'extra': ''})]
     assert hard
     assert not [name for name in hard if HOST_PACKAGES.match(name)]
-    extras = {'classification', 'segmentation', 'detection', 'puzzlemix', 'data', 'robustness', 'all', 'dev'}
+    extras = {'classification', 'segmentation', 'detection', 'puzzlemix', 'data', 'robustness', 'all', 'docs', 'dev'}
     assert set(metadata.get_all('Provides-Extra')) == extras
     extra = [r.name for r in requirements if r.marker and r.marker.evaluate({'extra': 'classification'})]
     assert {'torch', 'onedl-mmcv', 'onedl-mmengine', 'onedl-mmpretrain'} <= set(extra)

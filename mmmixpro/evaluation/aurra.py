@@ -14,7 +14,7 @@ class AURRA(ConfidenceMetric):
         \text{AURRA} = \frac{1}{N} \sum_{k=1}^{N} \text{accuracy of the } k \text{ most confident samples}
 
     as ``aurra`` in ``calibration_tools.py`` of `natural-adv-examples
-    <https://github.com/hendrycks/natural-adv-examples>`_ (`Hendrycks et al. <https://arxiv.org/abs/1907.07174>`_) has
+    <https://github.com/hendrycks/natural-adv-examples>`_ (`Hendrycks et al. <https://arxiv.org/abs/1907.07174>`__) has
     it, and to rounding the same where all confidences differ. Where some are equal, that code takes them in the order
     that NumPy's unstable sort happens to give them; this is the mean over all their orders, which does not depend on
     the order of the samples.

@@ -81,7 +81,7 @@ class RMSCalibrationError(ConfidenceMetric):
     .. math::
         \text{RMS} = \sqrt{\sum_b \frac{n_b}{N} (\text{acc}_b - \text{conf}_b)^2}
 
-    (`Hendrycks et al. <https://arxiv.org/abs/1812.04606>`_), over samples sorted by confidence, :math:`\lfloor N/n
+    (`Hendrycks et al. <https://arxiv.org/abs/1812.04606>`__), over samples sorted by confidence, :math:`\lfloor N/n
     \rfloor` bins (at least one) of :math:`n` samples, the last of which takes the rest too. These are the bins of the
     code that reports it for `ImageNet-A <https://arxiv.org/abs/1907.07174>`_; that code then leaves the last one out,
     the most confident samples (:class:`HendrycksRMSCalibrationError`). Unlike there, samples of equal confidence count

@@ -17,7 +17,7 @@ class OODAUPR(SampleMetric):
     Area under the precision-recall curve with images out of distribution as the positive class, and the negated
     confidence as their score, as ``get_measures`` in ``calibration_tools.py`` of `natural-adv-examples
     <https://github.com/hendrycks/natural-adv-examples>`_ has it for ImageNet-O (`Hendrycks et al.
-    <https://arxiv.org/abs/1907.07174>`_): scikit-learn's ``average_precision_score``, the sum of precision times
+    <https://arxiv.org/abs/1907.07174>`__): scikit-learn's ``average_precision_score``, the sum of precision times
     gained recall over all thresholds, not interpolated. Samples of equal confidence share a threshold, so that their
     order does not matter. On ImageNet-O confidence is the softmax over its 200 classes (``subset=True``), and what is
     in distribution are the images of ImageNet's validation set of these classes.

@@ -15,7 +15,7 @@ class SubsetAccuracy(SampleMetric):
     """Top-1 accuracy on a dataset of some of the model's classes, ``top1`` and ``top1_all`` in percent.
 
     ImageNet-A and -R have 200 of the 1000 classes. ``top1``, the figure that is reported for them, lets the model
-    choose among these (`Hendrycks et al. <https://arxiv.org/abs/1907.07174>`_); ``top1_all`` among all its classes,
+    choose among these (`Hendrycks et al. <https://arxiv.org/abs/1907.07174>`__); ``top1_all`` among all its classes,
     and can only be lower. The classes are in ``dataset_meta['subset']``.
 
     Args:
