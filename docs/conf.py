@@ -49,6 +49,7 @@ nitpick_ignore_regex = [('py:.*', r'(?!mmmixpro\b).*')]
 nitpick_ignore = [
     ('py:class', 'mmmixpro.datasets.archives.backend.Archive'),
     ('py:class', 'mmmixpro.datasets.occlusion.Occlusion'),
+    ('py:class', 'mmmixpro.datasets.robustness.corruption_set.CorruptionSet'),
     ('py:class', 'mmmixpro.mixing.puzzlemix.PuzzleMixPlan'),
     ('py:class', 'mmmixpro.mixing.smmix.SMMixPlan'),
     ('py:func', 'mmmixpro.visualization.curves.read_run'),

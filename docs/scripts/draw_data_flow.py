@@ -8,7 +8,6 @@
 The seed chooses the images and what is mixed of them; the picture is of the first image of the batch.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -22,8 +21,8 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mmmixpro.apis.batch import load_batch, parse_batch_arguments
 from mmmixpro.attention import class_attention
-from mmmixpro.visualization.batch import add_batch_arguments, load_batch
 from mmmixpro.visualization.figure import STYLE, write_figure
 from mmmixpro.visualization.mixed import borders, mask_of, random_state, show_attention, to_rgb
 from mmmixpro.visualization.sheet import MASK
@@ -105,11 +104,8 @@ def bars(ax: Axes, values: dict[str, float], colours: list[str]) -> BarContainer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_batch_arguments(parser, num=8)
-    parser.add_argument('--out', type=Path, default=PICTURE, help='default: %(default)s')
-    args = parser.parse_args()
-    model, images, labels, names = load_batch(args, 'val_dataloader')
+    args = parse_batch_arguments(__doc__, 8, str(PICTURE))
+    model, images, labels, names, _ = load_batch(args, 'val_dataloader')
     with random_state(args.seed):
         seen = step(model.eval(), images, labels)
     with mpl.rc_context(STYLE | {'axes.titlesize': 9, 'axes.titlelocation': 'left', 'svg.hashsalt': 'data_flow'}):

@@ -19,6 +19,12 @@ TRANSFERS = [name for name in LEAVES if not name.endswith('_scratch.py')]
 SPLITS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
+@pytest.fixture(autouse=True)
+def detection_needs_mmdet(request):
+    if '[detection/' in request.node.name:
+        pytest.importorskip('mmdet')
+
+
 def load_backbone(cfg):
     # Of one library, whichever the config's is.
     with DefaultScope.overwrite_default_scope('mmpretrain'):
