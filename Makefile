@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCK := requirements/lock.txt
 
-.PHONY: help install demo test test-slow ops format lint type-check lock clean
+.PHONY: help install demo test test-slow ops notebooks format lint type-check lock clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test-slow: ops  ## Run the slow tests, and compile mmcv's ops for them, once per
 
 ops: install  ## Compile mmcv's ops for detection, once per machine
 	@$(BIN)/python -m mmmixpro.utils.build_ops
+
+notebooks: ops  ## Execute docs/notebooks anew, in place
+	@$(BIN)/python docs/notebooks/execute.py
 
 format: install  ## Format the code
 	@$(BIN)/python -m ruff check --fix .
