@@ -8,7 +8,8 @@ UPSTREAM_TESTS := $(addprefix tests/,apis attention configs engine evaluation la
 	test_registry.py test_doctor.py $(addprefix tools/test_,resume.py resume_segmentation.py load_from.py \
 	switch_recipe.py options.py inherited.py))
 
-.PHONY: help install demo test test-slow test-upstream test-matrix doctor ops format lint type-check docs docs-linkcheck lock clean
+.PHONY: help install demo test test-slow test-upstream test-matrix doctor ops notebooks format lint type-check docs \
+	docs-linkcheck lock clean
 
 help:  ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,9 @@ doctor: install  ## Check this machine and say what to do
 
 ops: install  ## Compile mmcv's ops for detection, once per machine
 	@$(BIN)/python -m mmmixpro.utils.build_ops
+
+notebooks: ops  ## Execute docs/notebooks anew, in place
+	@$(BIN)/python docs/notebooks/execute.py
 
 format: install  ## Format the code
 	@$(BIN)/python -m ruff check --fix .
