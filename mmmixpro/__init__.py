@@ -10,8 +10,9 @@ from pathlib import Path
 from .version import __version__
 
 # `python -m mmmixpro.doctor` and `mmmixpro doctor` import this file before the doctor, which must run where all below
-# fails, and imports it itself once the rest is well.
-if 'mmmixpro.doctor' not in sys.orig_argv and Path(sys.argv[0]).stem != 'mmmixpro':
+# fails, and imports it itself once the rest is well. While `-m` looks for its module, `sys.argv` begins with it.
+_runs_doctor = sys.argv[0] == '-m' and sys.orig_argv[-len(sys.argv)] == 'mmmixpro.doctor'
+if not _runs_doctor and Path(sys.argv[0]).name != 'mmmixpro':
     from .utils.compat import require
 
     require('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain')

@@ -158,7 +158,7 @@ def one_step() -> str:
         str: What was done, in a line.
 
     Raises:
-        RuntimeError: If the loss or a gradient is not finite.
+        RuntimeError: If the loss, a gradient or a weight is not finite.
     """
     import torch
     from mmpretrain.registry import MODELS
@@ -178,10 +178,12 @@ def one_step() -> str:
     model.init_weights()
     samples = [DataSample().set_gt_score(score) for score in torch.eye(4, device=device)]
     loss = model(torch.randn(4, 3, 32, 32, device=device), samples, mode='loss')['loss']
+    optimizer = torch.optim.AdamW(model.parameters())
     loss.backward()
-    tensors = [loss, *(param.grad for param in model.parameters() if param.grad is not None)]
-    if len(tensors) == 1 or not all(tensor.isfinite().all() for tensor in tensors):
-        raise RuntimeError(f'the loss ({loss.item()}) or a gradient is not finite')
+    optimizer.step()
+    tensors = [loss, *model.parameters(), *(param.grad for param in model.parameters())]
+    if not all(tensor.isfinite().all() for tensor in tensors):
+        raise RuntimeError(f'the loss ({loss.item()}), a gradient or a weight is not finite')
     seconds = time.perf_counter() - start
     return f'one training step, MixPro on a tiny DeiT ({device}): loss {loss.item():.3f}, {seconds:.1f} s'
 
@@ -200,8 +202,11 @@ def main() -> None:
     mends = show(check_python(), check_hosts(name for name in HOSTS if name not in OPTIONAL))
     mends = mends or show(check_numpy())
     runs = not mends
+    detection = []
     if runs:
-        mends += show(check_hosts(OPTIONAL), check_ops(), check_gpu())
+        mends += show(check_hosts(OPTIONAL))
+        detection = show(check_ops())
+        mends += show(check_gpu())
     mends += show(check_data(), check_cache())
     if runs:
         mends += show(check_step())
@@ -210,6 +215,8 @@ def main() -> None:
         print('\n'.join(f'  {mend}' for mend in dict.fromkeys(mends)))
         sys.exit(1)
     print('\nready: tools/train.py CONFIG in a checkout, mim train mmmixpro CONFIG elsewhere')
+    for mend in detection:
+        print(f'but for detection, which needs: {mend}')
 
 
 def command() -> None:

@@ -1,5 +1,6 @@
 # Copyright (c) MMMixPro contributors.
 import re
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -8,6 +9,7 @@ from mmengine.model import BaseTTAModel
 from mmengine.runner import Runner
 
 from mmmixpro.utils.model_file import load_model
+from mmmixpro.utils.stacks import allow_what_runners_save
 
 from .unwrap import unwrap_model
 
@@ -38,25 +40,35 @@ def load_to_resume(runner: Runner, checkpoint: str, map_location: Any = 'cpu') -
 
     Args:
         runner: The runner.
-        checkpoint: What a runner has saved.
+        checkpoint: What a runner has saved, a file of this machine.
         map_location: Device to read to.
 
     Returns:
         dict: All of it, from which ``runner.resume`` takes the state of the optimizer and the rest.
 
     Raises:
-        ValueError: If it holds what no run saves.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds what no run saves, or is no checkpoint of a run.
         RuntimeError: If its weights are not the model's.
     """
+    if not Path(checkpoint).is_file():
+        raise FileNotFoundError(f'Cannot resume from {checkpoint}: there is no such file.')
+    allow_what_runners_save()
     try:
         content = torch.load(checkpoint, map_location=map_location, weights_only=True)
     except UnpicklingError as error:
         # The rest of torch's message recommends weights_only=False.
         found = re.search(r'(?:GLOBAL|asks for) [^\n]*?(?= was not|, which|$)', str(error), re.MULTILINE)
+        wrong = f'it holds more than a run saves ({found[0]}). Nothing of it was run' if found else 'it cannot be read'
         raise ValueError(
-            f'Cannot resume from {checkpoint}: it holds more than a run saves ({found[0] if found else "unreadable"}). '
-            'Nothing of it was run. To take its weights alone, set load_from in place of --resume.'
+            f'Cannot resume from {checkpoint}: {wrong}. To take its weights alone, set load_from in place of --resume.'
         ) from None
+    if not isinstance(content, dict) or not {'state_dict', 'message_hub', 'meta'} <= content.keys():
+        raise ValueError(
+            f'Cannot resume from {checkpoint}: expected what a run saves, with state_dict, message_hub and meta, '
+            f'found {sorted(content) if isinstance(content, dict) else type(content).__name__}. To take its weights '
+            'alone, set load_from in place of --resume.'
+        )
     runner.call_hook('after_load_checkpoint', checkpoint=content)
     unwrap_model(runner).load_state_dict(content['state_dict'])
     return content

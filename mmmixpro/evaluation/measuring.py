@@ -69,8 +69,7 @@ def measure(cfg: Config, title: str, console: Console) -> dict[str, Any]:
 def _measure(cfg: Config, watch: Hook) -> dict[str, Any]:
     warnings, ranks, start = _Warnings(), _Ranks(), time.perf_counter()
     try:
-        for dataset, path, source in missing_paths(cfg, 'test_dataloader'):
-            raise FileNotFoundError(f"{dataset['type']} expects '{path}', which is not there{source}")
+        ranks.go_on_together(_missing(cfg))
         runner = _build(cfg, (watch, ranks), warnings)
         metrics = runner.test()
     except _LeftOut as other:
@@ -90,6 +89,14 @@ def _measure(cfg: Config, watch: Hook) -> dict[str, Any]:
         device=device_name(),
         warnings=warnings.messages,
     )
+
+
+def _missing(cfg: Config) -> dict[str, str] | None:
+    """The result of a test whose data are not there."""
+    for dataset, path, source in missing_paths(cfg, 'test_dataloader'):
+        error = FileNotFoundError(f"{dataset['type']} expects '{path}', which is not there{source}")
+        return _left_out(error, cfg.work_dir, begun=False)
+    return None
 
 
 def device_name() -> str:
@@ -151,7 +158,9 @@ class _LeftOut(Exception):
 
 
 class _Ranks(Hook):
-    """Ranks tell each other what goes wrong, before the first batch and after it: what one cannot test, none does.
+    """Ranks tell each other what goes wrong, before a runner is built, before the first batch and after it.
+
+    What one cannot test, none does.
 
     Later they do not, for that would cost time with each batch.
     """
@@ -160,7 +169,7 @@ class _Ranks(Hook):
 
     def __init__(self) -> None:
         #: How many there will be.
-        self.exchanges = 2
+        self.exchanges = 3
 
     @property
     def apart(self) -> bool:
@@ -173,14 +182,15 @@ class _Ranks(Hook):
         return next(filter(None, all_gather_object(wrong)), None)
 
     def before_test_epoch(self, runner: Runner) -> None:
-        self._go_on_together()
+        self.go_on_together()
 
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if batch_idx == 0:
-            self._go_on_together()
+            self.go_on_together()
 
-    def _go_on_together(self) -> None:
-        wrong = self.exchange()
+    def go_on_together(self, wrong: dict[str, str] | None = None) -> None:
+        """Raise on all ranks if something goes wrong on one."""
+        wrong = self.exchange(wrong)
         if wrong is not None:
             raise _LeftOut(wrong)
 

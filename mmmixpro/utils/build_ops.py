@@ -100,7 +100,7 @@ def _mmcv() -> tuple[str, str]:
             continue
     raise BuildError(
         "needs the package 'onedl-mmcv' or 'mmcv', found neither (mmcv-lite never has ops): "
-        f'pip install {HOSTS["mmcv"].fork}'
+        f'pip install {HOSTS["mmcv"].fork}; upstream, pip install mmcv==2.1.0'
     )
 
 

@@ -72,17 +72,16 @@ def require(*modules: str) -> None:
     for name in modules:
         host = HOSTS[name]
         expected = f'MMMixPro needs {name} {host.supported}'
-        mend = installation(name)
         try:
             found = import_module(name).__version__
         except ModuleNotFoundError as error:
             if error.name == name:
-                raise ImportError(f'{expected}, found none: {mend}') from None
-            raise ImportError(f'{expected}, found one that lacks {error.name!r}: {mend}') from error
+                raise ImportError(f'{expected}, found none: {installation(name)}') from None
+            raise ImportError(f'{expected}, found one that lacks {error.name!r}: {installation(name)}') from error
         # mmpretrain, mmseg and mmdet assert the version of mmcv they accept; compiled code made for another torch
         # raises RuntimeError, OSError and more.
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ImportError(f'{expected}, found one that fails: {reason}; {mend}') from error
+            raise ImportError(f'{expected}, found one that fails: {reason}; {installation(name)}') from error
         if not host.supported.contains(found, prereleases=True):
-            raise ImportError(f'{expected}, found {found}: {mend}')
+            raise ImportError(f'{expected}, found {found}: {installation(name)}')

@@ -5,19 +5,24 @@ What follows is needed by mmengine 0.10.7 and, where it says so, by mmengine 0.1
 supported at all stands in :mod:`~mmmixpro.utils.compat`.
 """
 
+import codecs
 import importlib.util
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import mmcv
+import mmengine.config.config
+import mmengine.hub.hub
 import numpy as np
 import torch
 from mmcv.utils import ext_loader
 from mmengine.dataset import InfiniteSampler
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import IterBasedTrainLoop
+from mmengine.utils import get_installed_path
 from packaging.version import Version
 from torch.utils.data import DataLoader
 
@@ -29,11 +34,23 @@ except ImportError:  # NumPy 1
 
 def level() -> None:
     """Make both stacks behave alike; ``import mmmixpro`` calls it."""
-    torch.serialization.add_safe_globals(_SAVED_BY_RUNNERS)
+    allow_what_runners_save()
+    if Version(mmengine.__version__) < Version('0.10.12'):
+        for module in (mmengine.config.config, mmengine.hub.hub):
+            module.get_installed_path = _installed_path
     # mmsegmentation 1.2.2 imports mmcv.ops for a function that needs no compiled op, and so fails as a whole without
     # them; 1.4.2 goes on without.
     if Version(mmcv.__version__) < Version('2.3') and importlib.util.find_spec('mmcv._ext') is None:
         ext_loader.load_ext = _MissingOps
+
+
+def allow_what_runners_save() -> None:
+    """Let ``torch.load`` read what runners save, and nothing more, without running code.
+
+    To be called again before a load: after one of its own, mmengine 0.10.12 withdraws what its list has in common
+    with this one.
+    """
+    torch.serialization.add_safe_globals(_SAVED_BY_RUNNERS)
 
 
 def can_skip(loop: IterBasedTrainLoop) -> bool:
@@ -50,6 +67,11 @@ def can_skip(loop: IterBasedTrainLoop) -> bool:
         loop.dataloader_iterator = _SkippingIterator(loop.dataloader, loop.iter)
         return True
     return hasattr(loop.dataloader_iterator, 'skip_iter') and hasattr(loop.dataloader.sampler, 'skip')
+
+
+def _installed_path(package: str) -> str:
+    """The folder of a package; that of an editable install too, which mmengine 0.10.7 looks for beside the others."""
+    return str(Path(__file__).parents[1]) if package == 'mmmixpro' else get_installed_path(package)
 
 
 class _SkippingIterator:
@@ -125,6 +147,7 @@ _SAVED_BY_RUNNERS: list[Any] = [
     *_spelled(_statistic, 'builtins.getattr', '__builtin__.getattr'),
     np.ndarray,
     np.dtype,
+    codecs.encode,  # of the bytes of a scalar; torch allows it itself since 2.5
     *(type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'uint32', 'float32', 'float64')),
     *_spelled(multiarray._reconstruct, 'numpy._core.multiarray._reconstruct', 'numpy.core.multiarray._reconstruct'),
     *_spelled(multiarray.scalar, 'numpy._core.multiarray.scalar', 'numpy.core.multiarray.scalar'),

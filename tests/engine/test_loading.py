@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
 from mmmixpro.engine.loading import load_to_resume
@@ -68,4 +69,23 @@ def test_code_is_refused(runner, save, payload, reason):
 
 def test_weights_of_another_model_are_refused(runner, save):
     with pytest.raises(RuntimeError, match='bias'):
-        load_to_resume(runner, save(state_dict={'weight': torch.ones(1, 2)}))
+        load_to_resume(runner, save(state_dict={'weight': torch.ones(1, 2)}, message_hub={}, meta={}))
+
+
+def test_after_a_load_of_mmengines_own(runner, save):
+    """Which withdraws its part of what torch may read."""
+    histories = dict(log_scalars=dict(loss=HistoryBuffer([0.5], [1])))
+    path = save(state_dict=runner.model.state_dict(), message_hub=histories, meta={})
+    CheckpointLoader.load_checkpoint(path)
+    assert load_to_resume(runner, path)['message_hub']['log_scalars']['loss'].current() == 0.5
+
+
+def test_other_files_are_refused(runner, save, tmp_path):
+    (tmp_path / 'garbage.pth').write_bytes(b'no checkpoint')
+    for path, error, message in (
+        (str(tmp_path / 'nowhere.pth'), FileNotFoundError, 'there is no such file'),
+        (str(tmp_path / 'garbage.pth'), ValueError, 'it cannot be read'),
+        (save(weight=torch.ones(1)), ValueError, r"with state_dict, message_hub and meta, found \['weight'\]"),
+    ):
+        with pytest.raises(error, match=message):
+            load_to_resume(runner, path)

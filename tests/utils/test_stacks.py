@@ -2,9 +2,13 @@
 import subprocess
 import sys
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 
 import mmcv
+import mmengine.config.config
+import mmengine.hub.hub
+import mmpretrain
 import numpy as np
 import pytest
 import torch
@@ -77,6 +81,17 @@ def test_old_mmcv_without_ops_is_imported_whole(monkeypatch, name):
     if name == '2.1.0':
         with pytest.raises(ImportError, match="nms is one of mmcv's compiled ops.* pip install mmcv==2.1.0"):
             ext_loader.load_ext('_ext', ['nms']).nms(1)
+
+
+def test_an_editable_install_is_found(tmp_path, monkeypatch):
+    """mmengine 0.10.7 takes the folder that the metadata are in for that of the package."""
+    monkeypatch.setattr(mmengine, '__version__', '0.10.7')
+    for module in (mmengine.config.config, mmengine.hub.hub):
+        monkeypatch.setattr(module, 'get_installed_path', lambda package: str(tmp_path))
+    stacks.level()
+    (tmp_path / 'mine.py').write_text("_base_ = 'mmmixpro::mixpro/deit-t_8xb128_in1k.py'")
+    assert mmengine.Config.fromfile(tmp_path / 'mine.py').model.type == 'PALClassifier'
+    assert mmengine.config.config.get_installed_path('mmpretrain') == str(Path(mmpretrain.__file__).parent)
 
 
 class Loaded(torch.utils.data.Dataset):
