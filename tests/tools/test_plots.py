@@ -52,8 +52,9 @@ def test_ablation(tiny, run, draw):
 def test_occlusion(tiny, draw):
     for name in ('one', 'two'):
         metrics = {f'occlusion/random/{percent}': 50 - percent / 4 for percent in (0, 50, 100)}
-        suites = dict(occlusion=dict(status='done', metrics=metrics, note=f'salient by {name}'))
-        (tiny.folder / f'{name}.json').write_text(json.dumps(dict(models=[dict(name=name, suites=suites)])))
+        suites = dict(occlusion=dict(status='done', metrics=metrics, note=f'salient by {name}', warnings=[]))
+        record = dict(models=[dict(name=name, suites=suites)], suites=['occlusion'])
+        (tiny.folder / f'{name}.json').write_text(json.dumps(record))
     texts, said = draw('occlusion', 'one.json', 'two.json')
     assert {'Random patches dropped: top-1 (%)', 'patches dropped (%)', 'one', 'two'} <= set(texts)
     assert 'one: salient by one.' in said

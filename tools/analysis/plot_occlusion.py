@@ -28,13 +28,15 @@ def main() -> None:
     missing = [str(path) for path in args.results if not path.is_file()]
     if missing:
         raise FileNotFoundError(f'Expected robustness.json of tools/analysis/robustness.py, found no {missing}.')
-    models = [model for path in args.results for model in json.loads(path.read_text())['models']]
+    records = [json.loads(path.read_text()) for path in args.results]
+    models = [model for record in records for model in record['models']]
     names = [model['name'] for model in models]
     if len(set(names)) < len(names):
         raise ValueError(
             f'Models of several files need different names, got {names}. Set --names when they are tested.'
         )
-    record = dict(models=models)
+    suites = dict.fromkeys(suite for record in records for suite in record['suites'])
+    record = dict(models=models, suites=list(suites))
     panels = occlusion_panels(record)
     if not panels:
         raise ValueError(f'Expected results of the suite occlusion, found none of {names}.')
