@@ -30,6 +30,10 @@ REFUSED = dict(
 dataset = dict(type='CustomDataset', data_root='{{$ROBUSTNESS_ROOT:data}}/noise', ann_file='../../labels.txt',
                classes=['a', 'b', 'c'])
 robustness = dict(dataset=dataset, evaluator=[dict(type='Accuracy')])""",
+    # There on the first rank alone.
+    apart="""
+dataset = dict(type='CustomDataset', data_root='{{$ROBUSTNESS_ROOT:data}}/rank{{$LOCAL_RANK:0}}', with_label=True)
+robustness = dict(dataset=dataset, evaluator=[dict(type='Accuracy')])""",
     guide="""
 guide = dict(type='GuideAttentionSaliency', checkpoint='nowhere.pth', model=dict(type='ImageClassifier', backbone=dict(
     type='VisionTransformer', arch='deit-tiny', img_size=32, patch_size=16)))

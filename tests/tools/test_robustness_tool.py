@@ -238,13 +238,14 @@ def test_two_ranks_give_the_same_figures(world, run):
     with open(world.folder / 'probe.py', 'a') as probe:
         probe.write(REFUSING_LOOP)
     (world.folder / 'labels.txt').write_text('a/0.png 0\n')
+    shutil.copytree(world.folder / 'sets/noise', world.folder / 'sets/rank0')
     for name, text in REFUSED.items():
         (world.folder / f'{name}.py').write_text(text)
     suites = ','.join(f'{name}.py' for name in ('absent', 'partial', *REFUSED))
     script[script.index('clean.py,broken.py,noise.py')] = f'clean.py,{suites},noise.py'
     process = subprocess.run(script, cwd=world.folder, env=env, capture_output=True, text=True)
     said = process.stdout + process.stderr
-    assert '4 failed, 3 skipped' in said
+    assert '4 failed, 4 skipped' in said
     assert process.stdout.count('one, clean: measured before') == 1
     ranks = json.loads((world.folder / 'ranks/robustness.json').read_text())
     results = ranks['models'][0]['suites']
@@ -252,6 +253,7 @@ def test_two_ranks_give_the_same_figures(world, run):
         absent=('skipped', 'sets/absent'),
         partial=('failed', 'sets/partial'),
         foreign=('skipped', "the set's labels are of 3 classes, the model has 2"),
+        apart=('skipped', 'sets/rank1'),
         guide=('skipped', "'nowhere.pth'"),
         hook=('failed', 'refused by rank 1'),
         first=('failed', 'first batch of rank 1'),
